@@ -1,0 +1,112 @@
+"""How time, memory and the machine's own speed are measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+
+def seconds(function, *args):
+    """Time one call."""
+    start = time.perf_counter()
+    function(*args)
+    return time.perf_counter() - start
+
+
+def pass_seconds(fit, *args):
+    """Time one EM pass, free of whatever a fit does once: (11 iterations - 1) / 10."""
+    return (seconds(fit, 11, *args) - seconds(fit, 1, *args)) / 10
+
+
+def interleave(functions, rounds):
+    """Call each function once a round, each round starting with another one; list the results.
+
+    A shared machine drifts within minutes: only figures of one round may be compared.
+    """
+    results = {name: [] for name in functions}
+    names = list(functions)
+    for i in range(rounds):
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            results[name].append(functions[name]())
+    return results
+
+
+def matrix_product_rate(threads, size=3000):
+    """Flops a second of the machine's own float64 matrix product."""
+    a, b = np.random.default_rng(0).normal(size=(2, size, size))
+    with threadpool_limits(threads, user_api="blas"):
+        rate = 2 * size**3 / seconds(np.matmul, a, b)
+    time.sleep(0.3)  # BLAS threads spin for a while and would slow what comes next
+    return rate
+
+
+def run_python(code, *args, env=None):
+    """Run code in a fresh process; give what it printed, decoded from JSON."""
+    command = [sys.executable, "-c", code, *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    return json.loads(done.stdout)
+
+
+# The child says when the data are in memory, waits, fits, and says when it is done.
+_CHILD = """
+import json, sys, warnings
+import numpy as np
+module, data, params = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+warnings.simplefilter("ignore")
+GaussianMixture = getattr(__import__(module, fromlist=["GaussianMixture"]), "GaussianMixture")
+X = np.load(data)
+GaussianMixture(**params | {"max_iter": 2}).fit(X[: 20 * params["n_components"]].copy())
+print("ready", flush=True)
+sys.stdin.readline()
+model = GaussianMixture(**params).fit(X)
+print(json.dumps({"n_iter": int(model.n_iter_), "bound": float(model.lower_bound_)}), flush=True)
+sys.stdin.readline()
+"""
+
+
+def fit_memory(module, data, params):
+    """Fit in a fresh, warmed-up process; give its peak anonymous memory above that before, in MB.
+
+    Linux only: the parent reads RssAnon of the child, so that no lock of the child hides a peak.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", _CHILD, module, str(data), json.dumps(params)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        if child.stdout.readline() != "ready\n":
+            raise RuntimeError("the measured process failed")
+        before = peak = _anonymous_bytes(child.pid)
+        child.stdin.write("go\n")
+        child.stdin.flush()
+        answer = []
+        reader = threading.Thread(target=lambda: answer.append(child.stdout.readline()))
+        start = time.perf_counter()
+        reader.start()
+        while reader.is_alive():
+            peak = max(peak, _anonymous_bytes(child.pid))
+            time.sleep(0.001)
+        elapsed = time.perf_counter() - start
+        child.stdin.write("end\n")
+    return {"megabytes": (peak - before) / 1e6, "seconds": elapsed, **json.loads(answer[0])}
+
+
+def _anonymous_bytes(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError("this system does not tell the anonymous memory of a process")
+
+
+def cores():
+    """Give the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,0 +1,70 @@
+"""The libraries compared, behind one call: so many EM iterations from a given start."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+
+import numpy as np
+import sklearn.mixture
+from threadpoolctl import threadpool_limits
+
+import fastgmm
+
+
+class Unsupported(Exception):
+    """The library has no such model."""
+
+
+def _class_fit(cls, iterations, X, case, start, **params):
+    model = cls(
+        case.k,
+        covariance_type=case.covariance_type,
+        tol=0,
+        max_iter=iterations,
+        weights_init=start.weights,
+        means_init=start.means,
+        precisions_init=start.precisions(case.covariance_type),
+        **params,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not converged: meant so
+        return model.fit(X).lower_bound_
+
+
+def fit_fastgmm(iterations, X, case, start, threads):
+    return _class_fit(fastgmm.GaussianMixture, iterations, X, case, start, n_threads=threads)
+
+
+def fit_sklearn(iterations, X, case, start, threads):
+    with threadpool_limits(threads):
+        return _class_fit(sklearn.mixture.GaussianMixture, iterations, X, case, start)
+
+
+def fit_daal4py(iterations, X, case, start, threads):
+    import daal4py
+
+    storage = {"full": "full", "diag": "diagonal"}.get(case.covariance_type)
+    if storage is None:
+        raise Unsupported
+    daal4py.daalinit(threads)
+    algorithm = daal4py.em_gmm(
+        nComponents=case.k,
+        maxIterations=iterations,
+        accuracyThreshold=1e-300,
+        covarianceStorage=storage,
+        fptype="float" if X.dtype == np.float32 else "double",
+    )
+    covariance = np.diag(start.variances) if storage == "full" else start.variances[None]
+    values = (start.weights[None], start.means, *[covariance] * case.k)
+    weights, means, *covariances = (np.ascontiguousarray(v, dtype=X.dtype) for v in values)
+    result = algorithm.compute(X, weights, means, covariances)
+    return float(np.ravel(result.goalFunction)[0]) / case.n
+
+
+def available():
+    """Give name -> fit of the libraries that are installed, ours first."""
+    peers = {"fastgmm": fit_fastgmm, "scikit-learn": fit_sklearn}
+    if importlib.util.find_spec("daal4py"):
+        peers["daal4py"] = fit_daal4py
+    return peers

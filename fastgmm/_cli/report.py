@@ -1,0 +1,104 @@
+"""A fitted mixture as readable text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgmm import GaussianMixture
+
+__all__ = ["covariance_matrices", "describe", "table"]
+
+MAX_FEATURES = 6  # what fits across a screen
+
+
+def covariance_matrices(model: GaussianMixture) -> NDArray[np.float64]:
+    """Give the covariance of each component as a matrix, whatever the covariance type.
+
+    Parameters
+    ----------
+    model : GaussianMixture
+        A fitted model.
+
+    Returns
+    -------
+    covariances : ndarray of shape (n_components, n_features, n_features)
+        The covariances.
+    """
+    k, d = model.means_.shape
+    values = np.asarray(model.covariances_, dtype=np.float64)
+    expand = {
+        "full": lambda: values,
+        "tied": lambda: np.broadcast_to(values, (k, d, d)),
+        "diag": lambda: values[:, :, None] * np.eye(d),
+        "spherical": lambda: values[:, None, None] * np.eye(d),
+    }
+    return expand[model.covariance_type]()
+
+
+def describe(model: GaussianMixture, names: Sequence[str]) -> str:
+    """Describe a fitted model: how the fit ended, and each component's parameters.
+
+    Parameters
+    ----------
+    model : GaussianMixture
+        A fitted model.
+    names : sequence of str
+        The names of its features.
+
+    Returns
+    -------
+    text : str
+        Several lines.
+    """
+    k, d = model.means_.shape
+    state = "converged" if model.converged_ else "not converged"
+    lines = [
+        f"{k} component{'s' * (k > 1)}, {d} feature{'s' * (d > 1)}, "
+        f"{model.covariance_type} covariance, {model.means_.dtype}",
+        f"{state} after {model.n_iter_} iterations, "
+        f"mean log-likelihood {float(model.lower_bound_):.6g} a row",
+        "",
+    ]
+    covariances = covariance_matrices(model)
+    sd = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+    shown = min(d, MAX_FEATURES)
+    heads = ["component", "weight", *names[:shown]]
+    if d == 2:
+        heads.append("correlation")
+    rows = []
+    for i in range(k):
+        row = [f"{i}", f"{model.weights_[i]:.4f}"]
+        row += [f"{model.means_[i, j]:.4g} ± {sd[i, j]:.2g}" for j in range(shown)]
+        if d == 2:
+            row.append(f"{covariances[i, 0, 1] / sd[i].prod():.2f}")
+        rows.append(row)
+    lines += [table(heads, rows), "", "Features: mean ± standard deviation in each component."]
+    if d > shown:
+        lines[-1] += f" {d - shown} more are not shown."
+    return "\n".join(lines)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Set text in columns, to the right.
+
+    Parameters
+    ----------
+    heads : sequence of str
+        The column heads.
+    rows : sequence of sequence of str
+        The cells.
+
+    Returns
+    -------
+    text : str
+        One line a row, under the heads and a rule.
+    """
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = [heads, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )

@@ -1,0 +1,92 @@
+"""The EM loop: one for every source, covariance structure and update rule."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._observers import Iteration, Observer
+from ._passes import EMPass
+from ._rules import UpdateRule
+from ._sources import RowSource
+from ._stats import SufficientStats
+from ._structures import CovarianceStructure, Params, Scatter
+
+Array = NDArray[np.float64]
+
+
+class EMResult(NamedTuple):
+    """Where one run of EM ended."""
+
+    params: Params
+    n_iter: int
+    converged: bool
+    bounds: list[float]  # one for each iteration, evaluated before its M-step
+    last_stats: SufficientStats | None  # of the last pass
+
+    @property
+    def bound(self) -> float:
+        """Return the last bound, -inf before any iteration."""
+        return self.bounds[-1] if self.bounds else -np.inf
+
+
+def log_weights(weights: Array) -> Array:
+    """Return log(weights), silently -inf for components that have died."""
+    with np.errstate(divide="ignore"):
+        logs: Array = np.log(weights)
+    return logs
+
+
+def run_em(
+    source: RowSource,
+    structure: CovarianceStructure,
+    rule: UpdateRule,
+    params: Params,
+    *,
+    tol: float,
+    max_iter: int,
+    scatter: Scatter | None = None,
+    previous_bound: float = -np.inf,
+    run: int = 0,
+    observers: Sequence[Observer] = (),
+) -> EMResult:
+    """Iterate E and M steps until the bound changes by less than ``tol``.
+
+    The order is scikit-learn's: an E-step with the old parameters, the M-step, then the test, and
+    the new parameters are kept.
+
+    References
+    ----------
+    .. [1] A. Dempster, N. Laird and D. Rubin, "Maximum likelihood from incomplete data via the
+       EM algorithm", J. R. Statist. Soc. B 39(1), 1977, section 2.
+    """
+    bounds: list[float] = []
+    bound, converged, stats = previous_bound, False, None
+    for number in range(1, max_iter + 1):
+        began = time.perf_counter()
+        task = EMPass(structure.kernel_params(params, log_weights(params.weights), scatter))
+        stats = SufficientStats.from_flat(source.reduce(task), task.params.means)
+        params = rule.update(stats)
+        previous, bound = bound, rule.bound(stats, params)
+        bounds.append(bound)
+        change = bound - previous
+        converged = bool(abs(change) < tol)
+        stop = converged
+        if observers:
+            iteration = Iteration(
+                init=run,
+                number=number,
+                bound=bound,
+                change=change,
+                seconds=time.perf_counter() - began,
+                rows=source.n_rows,
+                converged=converged,
+                params=params,
+            )
+            for observer in observers:
+                stop |= bool(observer.iteration_ends(iteration))
+        if stop:
+            break
+    return EMResult(params, len(bounds), converged, bounds, stats)

@@ -1,0 +1,146 @@
+"""Where EM starts: the four ways of scikit-learn, with its draws in its order.
+
+The statistics that a way's responsibilities would give become parameters by the update rule, as
+after any other pass.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._kmeans import kmeans, labelled_stats, pilot, seed
+from ._passes import Block, MomentsPass
+from ._rules import MaximumLikelihood
+from ._sources import ArraySource
+from ._stats import SufficientStats, unpack
+from ._structures import Scatter, readonly
+from ._threads import Tree
+
+Array = NDArray[np.float64]
+
+# Above this many rows the start is found from a random sample of as many.
+DEFAULT_INIT_SIZE = 1 << 22
+
+
+class Start(NamedTuple):
+    """What an initialisation found."""
+
+    weights: Array  # (K,); scikit-learn's seeds do not sum to 1
+    means: Array
+    covariances: Array
+    n_distinct: int  # components that hold a row
+
+
+def _from_stats(stats: SufficientStats, rule: MaximumLikelihood, n_distinct: int) -> Start:
+    mass, means, covariances = rule.moments(stats)
+    return Start(mass / stats.weight, means, covariances, n_distinct)
+
+
+def sample_rows(
+    source: ArraySource, init_size: int | None, rng: np.random.RandomState
+) -> ArraySource:
+    """Return the rows to start from: all, or a sample where there are more than ``init_size``."""
+    size = DEFAULT_INIT_SIZE if init_size is None else init_size
+    if source.n_rows <= size:
+        return source
+    return source.sample(_sample_without_replacement(source.n_rows, size, rng))
+
+
+def _sample_without_replacement(
+    n: int, size: int, rng: np.random.RandomState
+) -> NDArray[np.int64]:
+    """Return ``size`` of the numbers below n in increasing order; memory grows with size only.
+
+    Selection by strata would not be a simple random sample; drawing with replacement and filling
+    up the duplicates is.
+    """
+    index = np.unique(rng.randint(0, n, size=size, dtype=np.int64))
+    while len(index) < size:
+        more = rng.randint(0, n, size=2 * (size - len(index)), dtype=np.int64)
+        fresh = np.setdiff1d(more, index)
+        index = np.union1d(index, rng.permutation(fresh)[: size - len(index)])
+    return index
+
+
+def _from_kmeans(
+    source: ArraySource, k: int, rule: MaximumLikelihood, rng: np.random.RandomState
+) -> Start:
+    clustering = kmeans(source, k, rng)
+    n_second = rule.structure.second_columns(source.n_features)
+    n_distinct = int((np.bincount(clustering.labels, minlength=k) > 0).sum())
+    return _from_stats(labelled_stats(source, clustering, n_second), rule, n_distinct)
+
+
+def _from_rows(
+    source: ArraySource, index: NDArray[np.int64], rule: MaximumLikelihood
+) -> Start:
+    """Return what scikit-learn starts from with seeds: each seed a component of its one row."""
+    rows = source.take(index)
+    k = len(rows)
+    mass = 1.0 + rule.guard / rule.mean_weight
+    counted = source.n_rows if source.weights is None else np.count_nonzero(source.weights)
+    covariances = rule.structure.seed_covariances(rows, mass, rule.reg_covar, rule.scatter)
+    return Start(np.full(k, mass / float(counted)), rows / mass, covariances, k)
+
+
+def _from_kmeans_plusplus(
+    source: ArraySource, k: int, rule: MaximumLikelihood, rng: np.random.RandomState
+) -> Start:
+    return _from_rows(source, seed(source, k, rng), rule)
+
+
+def _from_random_rows(
+    source: ArraySource, k: int, rule: MaximumLikelihood, rng: np.random.RandomState
+) -> Start:
+    p = None if source.weights is None else source.weights / source.weights.sum()
+    return _from_rows(source, rng.choice(source.n_rows, size=k, replace=False, p=p), rule)
+
+
+def _from_random_responsibilities(
+    source: ArraySource, k: int, rule: MaximumLikelihood, rng: np.random.RandomState
+) -> Start:
+    """Draw n*K responsibilities from the stream, one block at a time and in order."""
+
+    def draw(block: Block) -> Array:
+        responsibilities = rng.uniform(size=(len(block.rows), k))
+        responsibilities /= responsibilities.sum(axis=1, keepdims=True)
+        if block.weights.size:
+            responsibilities *= block.weights[:, None]
+        return responsibilities
+
+    reference = readonly(np.repeat(pilot(source)[None], k, axis=0))
+    task = MomentsPass(reference, rule.structure.second_columns(source.n_features), draw)
+    add, tree = task.worker(), Tree()
+    for number in range(source.n_blocks):
+        statistics = tree.buffer(task.size)
+        add(source.block(number), statistics)
+        tree.add(number, statistics)
+    return _from_stats(SufficientStats.from_flat(tree.total(), reference), rule, k)
+
+
+INITIALISATIONS: dict[
+    str, Callable[[ArraySource, int, MaximumLikelihood, np.random.RandomState], Start]
+] = {
+    "kmeans": _from_kmeans,
+    "k-means++": _from_kmeans_plusplus,
+    "random": _from_random_responsibilities,
+    "random_from_data": _from_random_rows,
+}
+
+
+def total_scatter(source: ArraySource) -> Scatter:
+    """Return the weighted scatter of all rows about their mean."""
+
+    def whole(block: Block) -> Array:
+        weights = block.weights if block.weights.size else np.ones(len(block.rows))
+        return weights[:, None]
+
+    reference = readonly(pilot(source)[None])
+    d = source.n_features
+    flat = source.reduce(MomentsPass(reference, d * (d + 1) // 2, whole))
+    stats = SufficientStats.from_flat(flat, reference)
+    mean = reference + stats.first / stats.weight
+    central = stats.rebase(mean)
+    return Scatter(stats.weight, mean[0], unpack(central.second, d)[0])

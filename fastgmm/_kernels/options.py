@@ -1,0 +1,135 @@
+"""Every Numba option of the package, and the decorators that apply them.
+
+``@device`` marks a function that only kernels call; ``@entry`` marks one that Python calls.
+Entry points are cached on disk.  Numba's cache knows a function by its own file alone: it notices
+neither a changed callee in another file nor a changed option.  So each entry point carries a
+digest of all kernel sources and options in its ``__qualname__``, which is part of the cache
+file's name: what was compiled from other sources is simply never found.
+"""
+
+import hashlib
+import os
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numba.core.caching import FunctionCache
+
+# contract and reassoc make FMAs and vectorised sums possible, nsz and arcp are free riders.
+# Never nnan or ninf: -inf is the log of an empty component's weight, and means what it says.
+FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
+# Functions that rely on the exact order of their additions (exp and log split numbers in two).
+STRICT = frozenset({"contract"})
+
+COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": None}
+JIT_DISABLED = bool(numba.config.DISABLE_JIT)
+CACHE_WANTED = os.environ.get("FASTGMM_CACHE", "1") != "0"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _sources_digest() -> str:
+    """Name everything that decides what is compiled, and that Numba's own key leaves out."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    digest.update(repr((sorted(FASTMATH), sorted(STRICT), sorted(COMMON))).encode())
+    digest.update(repr(numba.config.BOUNDSCHECK).encode())
+    return digest.hexdigest()[:12]
+
+
+_DIGEST = _sources_digest()
+
+
+class _ForgivingCache(FunctionCache):  # type: ignore[misc]
+    """Numba's disk cache, for which a damaged file or a full disk means "compile", not "fail".
+
+    A truncated file raises ``EOFError`` from deep inside Numba (numba#10434), and a folder that
+    turns read-only makes the save fail after a good compilation.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # unpickling damaged bytes may raise anything
+            try:
+                self.flush()
+            except OSError:
+                self.disable()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except (OSError, EOFError):
+            self.disable()
+
+
+def _jit(function: Callable[..., Any], fastmath: frozenset[str]) -> Any:
+    return numba.njit(fastmath=set(fastmath), **COMMON)(function)
+
+
+def device_options() -> dict[str, Any]:
+    """Return the options of ``device`` for functions that Numba compiles as overloads."""
+    return {"fastmath": set(FASTMATH), **COMMON}
+
+
+def device(function: F) -> F:
+    """Compile a function that only kernels call; it is cached within its callers."""
+    return _jit(function, FASTMATH)  # type: ignore[no-any-return]
+
+
+def strict_device(function: F) -> F:
+    """Compile like ``device``, without reordering of additions."""
+    return _jit(function, STRICT)  # type: ignore[no-any-return]
+
+
+def _cached(function: Callable[..., Any]) -> Any:
+    dispatcher = _jit(function, FASTMATH)
+    if CACHE_WANTED and not JIT_DISABLED:
+        try:
+            dispatcher._cache = _ForgivingCache(dispatcher.py_func)
+        except RuntimeError:
+            pass  # no folder is writable: compile anew in each process rather than fail
+    return dispatcher
+
+
+class Entry:
+    """A kernel that Python calls: one compiled function for each type of its first two arguments.
+
+    They are function objects of their own, made from one body, because two processes that fill an
+    empty cache at the same time may mix up the signatures of one function.
+    """
+
+    def __init__(self, body: Callable[..., Any]) -> None:
+        self.__name__ = body.__name__
+        self.__doc__ = body.__doc__
+        self.body = body
+        self.variants: dict[tuple[np.dtype[Any], type], Any] = {}
+
+    def __call__(self, rows: np.ndarray[Any, Any], params: Any, *args: Any) -> Any:
+        key = (rows.dtype, type(params))
+        variant = self.variants.get(key)
+        if variant is None:
+            name = f"{self.__name__}_{key[0].name}_{key[1].__name__}_{_DIGEST}"
+            variant = self.variants.setdefault(key, _cached(_renamed(self.body, name)))
+        return variant(rows, params, *args)
+
+
+def entry(body: Callable[..., Any]) -> Entry:
+    """Compile a function that Python calls with rows (n, d) and parameters."""
+    return Entry(body)
+
+
+def _renamed(body: Callable[..., Any], name: str) -> Callable[..., Any]:
+    function = types.FunctionType(
+        body.__code__, body.__globals__, name, body.__defaults__, body.__closure__
+    )
+    function.__qualname__ = name
+    function.__module__ = body.__module__
+    function.__doc__ = body.__doc__
+    return function

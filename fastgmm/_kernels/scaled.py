@@ -1,0 +1,160 @@
+"""The scale kind: no products between features (diagonal, spherical and, whitened, tied).
+
+``log N_k(x) = c_k - sum_j p_kj (y_j - centre_kj)^2 / 2`` where y is the row itself or, for tied
+covariances, the row whitened once by the shared factor.  Precisions have one column for a whole
+component or one for each feature.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .options import device
+
+Array = NDArray[np.float64]
+
+
+class Scaled(NamedTuple):
+    """What the kernels read; every array is C-contiguous, read-only float64."""
+
+    means: Array  # (K, d), what moments are taken about
+    centres: Array  # (K, d), the means as the density sees them: whitened, if there is a factor
+    precisions: Array  # (K, d), or (K, 1) for one scale in every direction
+    constants: Array  # (K,)
+    factor: Array  # (d, d) lower triangular, to whiten rows with; (0, 0) for none
+    origin: Array  # (d,), subtracted before whitening
+    moments: Array  # (m,): only its length counts, the second moments of a component: d, 1 or 0
+
+
+@device
+def _whiten(tile, rows, factor, origin, whitened):
+    """Write factor (tile - origin) to whitened (d, rows); factor is lower triangular."""
+    for i in range(tile.shape[0]):
+        for b in range(rows):
+            whitened[i, b] = 0.0
+        for j in range(i + 1):
+            t = factor[i, j]
+            shift = origin[j]
+            for b in range(rows):
+                whitened[i, b] += t * (tile[j, b] - shift)
+
+
+@device
+def log_density(params, tile, rows, work, logs):
+    """Write the log-densities of a tile (d, rows) to logs (K, rows); work is (d + 1, rows)."""
+    centres, precisions, constants = params.centres, params.precisions, params.constants
+    n_components, d = centres.shape
+    one_scale = precisions.shape[1] == 1
+    seen = tile
+    if params.factor.shape[0] > 0:
+        _whiten(tile, rows, params.factor, params.origin, work)
+        seen = work
+    for k in range(n_components):
+        squares = logs[k]
+        for b in range(rows):
+            squares[b] = 0.0
+        for j in range(d):
+            centre = centres[k, j]
+            if one_scale:
+                for b in range(rows):
+                    z = seen[j, b] - centre
+                    squares[b] += z * z
+            else:
+                precision = precisions[k, j]
+                for b in range(rows):
+                    z = seen[j, b] - centre
+                    squares[b] += precision * z * z
+        half = 0.5 * precisions[k, 0] if one_scale else 0.5
+        constant = constants[k]
+        for b in range(rows):
+            q = half * squares[b]
+            squares[b] = constant - q if q < np.inf else -np.inf
+
+
+@device
+def _nearest_whitened(params, row):
+    """Do the same for a shared factor: the whitened row itself may overflow."""
+    means, factor, constants = params.means, params.factor, params.constants
+    n_components, d = means.shape
+    largest = 0.0
+    for k in range(n_components):
+        for j in range(d):
+            largest = max(largest, abs(0.25 * row[j] - 0.25 * means[k, j]))
+    largest_factor = 0.0
+    for i in range(d):
+        for j in range(i + 1):
+            largest_factor = max(largest_factor, abs(factor[i, j]))
+    best, best_square = 0, np.inf
+    for k in range(n_components):
+        square = 0.0
+        for i in range(d):
+            y = 0.0
+            for j in range(i + 1):
+                z = (0.25 * row[j] - 0.25 * means[k, j]) / largest
+                y += (factor[i, j] / largest_factor) * z
+            square += y * y
+        if constants[k] > -np.inf and square < best_square:
+            best, best_square = k, square
+    return best
+
+
+@device
+def add_moments(params, tile, rows, responsibilities, work, mass, first, second):
+    """Add a tile's moments to mass (K,), first (K, d) and second.
+
+    second has a column for each feature, one column for the sum over features, or none.
+    """
+    means = params.means
+    n_components, d = means.shape
+    columns = second.shape[1]
+    for k in range(n_components):
+        r = responsibilities[k]
+        total = 0.0
+        for b in range(rows):
+            total += r[b]
+        mass[k] += total
+        for j in range(d):
+            mean = means[k, j]
+            total = 0.0
+            square = 0.0
+            for b in range(rows):
+                z = tile[j, b] - mean
+                weighted = r[b] * z
+                total += weighted
+                square += weighted * z
+            first[k, j] += total
+            if columns == d:
+                second[k, j] += square
+            elif columns == 1:
+                second[k, 0] += square
+
+
+@device
+def nearest(params, row):
+    """Return the component nearest to a row so far out that every square distance overflows."""
+    precisions, constants, factor = params.precisions, params.constants, params.factor
+    if factor.shape[0] > 0:
+        return _nearest_whitened(params, row)
+    centres = params.means
+    n_components, d = centres.shape
+    one_scale = precisions.shape[1] == 1
+    largest_difference = 0.0
+    largest_precision = 0.0
+    for k in range(n_components):
+        for j in range(precisions.shape[1]):
+            largest_precision = max(largest_precision, precisions[k, j])
+        for j in range(d):
+            # a quarter of each: the difference of two huge numbers must not overflow either
+            difference = abs(0.25 * row[j] - 0.25 * centres[k, j])
+            largest_difference = max(largest_difference, difference)
+    best, best_square = 0, np.inf
+    for k in range(n_components):
+        square = 0.0
+        for j in range(d):
+            precision = precisions[k, 0] if one_scale else precisions[k, j]
+            z = (0.25 * row[j] - 0.25 * centres[k, j]) / largest_difference
+            square += (precision / largest_precision) * z * z
+        if constants[k] > -np.inf and square < best_square:
+            best, best_square = k, square
+    return best

@@ -1,0 +1,160 @@
+"""Several runs of EM from different starts, of which the best is kept."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._em import EMResult, run_em
+from ._initialise import INITIALISATIONS, sample_rows, total_scatter
+from ._observers import Iteration, Observer
+from ._rules import MaximumLikelihood
+from ._sources import ArraySource
+from ._structures import CovarianceStructure, Params
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What governs a fit, validated."""
+
+    n_components: int
+    structure: CovarianceStructure
+    tol: float
+    reg_covar: float
+    max_iter: int
+    n_init: int
+    init_params: str
+    init_size: int | None
+    # given starts: each one replaces what the initialisation found
+    weights: Array | None = None
+    means: Array | None = None
+    precisions_cholesky: Array | None = None
+
+
+class Resume(NamedTuple):
+    """Where an earlier fit ended, to go on from."""
+
+    params: Params
+    bound: float
+
+
+class Outcome(NamedTuple):
+    """The best run, and what there is to warn about in the starts."""
+
+    best: EMResult
+    n_distinct: list[int]  # of each start: components that hold a row
+
+
+class _LastIteration:
+    """Observer that remembers the last iteration for the observers' ``run_ends``."""
+
+    def __init__(self) -> None:
+        self.value: Iteration | None = None
+
+    def run_begins(self, init: int) -> None:
+        self.value = None
+
+    def iteration_ends(self, iteration: Iteration) -> bool:
+        self.value = iteration
+        return False
+
+    def run_ends(self, init: int, iteration: Iteration | None, seconds: float) -> None:
+        pass
+
+
+def fit_best_of(
+    source: ArraySource,
+    settings: Settings,
+    rng: np.random.RandomState,
+    resume: Resume | None,
+    observers: Sequence[Observer] = (),
+) -> Outcome:
+    """Run EM ``n_init`` times and return the run with the largest bound.
+
+    A run whose bound is not a number counts as failed: any other run is better.
+    """
+    structure = settings.structure
+    scatter = total_scatter(source) if structure.needs_scatter else None
+    mean_weight = 1.0
+    if source.weights is not None:
+        mean_weight = float(source.weights.sum() / np.count_nonzero(source.weights))
+    rule = MaximumLikelihood(structure, settings.reg_covar, scatter, mean_weight)
+    last = _LastIteration()
+    watchers: Sequence[Observer] = (last, *observers) if observers else ()
+    best: EMResult | None = None
+    n_distinct: list[int] = []
+    for run in range(1 if resume is not None else settings.n_init):
+        began = time.perf_counter()
+        for watcher in watchers:
+            watcher.run_begins(run)
+        if resume is None:
+            params, distinct = starting_params(source, settings, rule, rng)
+            n_distinct.append(distinct)
+            bound = -np.inf
+        else:
+            params, bound = resume
+        result = run_em(
+            source,
+            structure,
+            rule,
+            params,
+            tol=settings.tol,
+            max_iter=settings.max_iter,
+            scatter=scatter,
+            previous_bound=bound,
+            run=run,
+            observers=watchers,
+        )
+        for watcher in watchers:
+            watcher.run_ends(run, last.value, time.perf_counter() - began)
+        if best is None or settings.max_iter == 0 or _better(result, best):
+            best = result
+        if any(getattr(watcher, "stopped", False) for watcher in watchers):
+            break
+    assert best is not None
+    return Outcome(best, n_distinct)
+
+
+def _better(result: EMResult, best: EMResult) -> bool:
+    if np.isnan(best.bound):
+        return not np.isnan(result.bound)
+    return result.bound > best.bound or best.bound == -np.inf
+
+
+def starting_params(
+    source: ArraySource,
+    settings: Settings,
+    rule: MaximumLikelihood,
+    rng: np.random.RandomState,
+) -> tuple[Params, int]:
+    """Return the parameters one run starts from, and how many components hold a row."""
+    weights, means = settings.weights, settings.means
+    factors = settings.precisions_cholesky
+    structure = settings.structure
+    if weights is not None and means is not None and factors is not None:
+        covariances = structure.covariances_from_factors(factors)
+        return Params(weights, means, covariances, factors), settings.n_components
+    rows = sample_rows(source, settings.init_size, rng)
+    initialise = INITIALISATIONS[settings.init_params]
+    if rows is not source and rule.scatter is not None:
+        rule = MaximumLikelihood(
+            structure, rule.reg_covar, total_scatter(rows), rule.mean_weight
+        )
+    start = initialise(rows, settings.n_components, rule, rng)
+    if factors is None:
+        covariances = start.covariances
+        factors = structure.precisions_cholesky(covariances)
+    else:
+        covariances = structure.covariances_from_factors(factors)
+    params = Params(
+        start.weights if weights is None else weights,
+        start.means if means is None else means,
+        covariances,
+        factors,
+    )
+    return params, start.n_distinct

@@ -1,0 +1,515 @@
+"""The four covariance types: the only file that knows one from another.
+
+Everything here is O(K d^3) NumPy and SciPy on parameters; the rows never come this way.
+"""
+
+import math
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dtrtri
+
+from ._kernels.kinds import KernelParams
+from ._kernels.scaled import Scaled
+from ._kernels.triangular import Triangular
+from ._stats import SufficientStats, unpack
+
+Array = NDArray[np.float64]
+
+# Total scatter minus between-component scatter loses as many digits as (separation / sd)^2 has;
+# beyond this ratio tied covariances are pooled from moments about the components' own means.
+_MAX_BETWEEN_TO_WITHIN = 1e6
+
+
+class IllDefinedCovariance(ValueError):
+    """A covariance is not positive definite."""
+
+
+class Params(NamedTuple):
+    """Parameters of a mixture, float64."""
+
+    weights: Array  # (K,)
+    means: Array  # (K, d)
+    covariances: Array  # shape by covariance type
+    precisions_cholesky: Array  # same shape; upper triangular, P = U U^T, or 1 / sd
+
+
+class Scatter(NamedTuple):
+    """Weighted scatter of all rows about their mean, gathered once per data set."""
+
+    weight: float
+    mean: Array  # (d,)
+    matrix: Array  # (d, d) sum of w (x - mean)(x - mean)^T
+
+
+class CovarianceStructure(Protocol):
+    """What the rest of the package asks of a covariance type; instances hold no state."""
+
+    name: str
+    has_matrices: bool  # rather than variances
+    needs_scatter: bool
+
+    def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
+        """Return the shape of covariances and precisions."""
+
+    def n_parameters(self, n_components: int, n_features: int) -> int:
+        """Return the number of free parameters of the covariances."""
+
+    def second_columns(self, n_features: int) -> int:
+        """Return the second moments of a component that ``covariances`` wants at the start."""
+
+    def covariances(
+        self, stats: SufficientStats, means: Array, mass: Array, reg: float, scatter: Scatter | None
+    ) -> Array:
+        """Return the covariances about the new means; mass is the guarded N_k (the M-step)."""
+
+    def seed_covariances(
+        self, rows: Array, mass: float, reg: float, scatter: Scatter | None
+    ) -> Array:
+        """Return the covariances of components that hold one row each, with scikit-learn's digits."""
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        """Return the Cholesky factors of the inverses; raise IllDefinedCovariance."""
+
+    def precisions_cholesky_from_precisions(self, precisions: Array) -> Array:
+        """Return U with U U^T = precisions; raise IllDefinedCovariance."""
+
+    def precisions(self, precisions_cholesky: Array) -> Array:
+        """Return the precisions."""
+
+    def covariances_from_factors(self, precisions_cholesky: Array) -> Array:
+        """Return the covariances that factors of precisions stand for."""
+
+    def min_support(self, n_features: int) -> int:
+        """Return how many rows a component needs for a covariance of its own."""
+
+    def kernel_params(
+        self, params: Params, log_weights: Array, scatter: Scatter | None
+    ) -> KernelParams:
+        """Return what the kernels read, with the log-weights in the constants."""
+
+    def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
+        """Return covariances, or precisions, written out as (K, d, d)."""
+
+    def draw(
+        self,
+        rng: np.random.RandomState | np.random.Generator,
+        mean: Array,
+        covariances: Array,
+        k: int,
+        n: int,
+    ) -> Array:
+        """Return n draws (n, d) from component k, as scikit-learn draws them."""
+
+
+def readonly(array: Array) -> Array:
+    """Return a C-contiguous, read-only float64 view or copy, the one type that kernels take."""
+    view: Array = np.ascontiguousarray(array, dtype=np.float64).view()
+    view.flags.writeable = False
+    return view
+
+
+def _inverse_cholesky(covariance: Array) -> Array:
+    """Return U, upper triangular, with U U^T the inverse of one covariance (d, d)."""
+    lower, status = dpotrf(covariance, lower=1, clean=1)
+    if status == 0:
+        inverse, status = dtrtri(lower, lower=1)
+    if status != 0 or not np.isfinite(inverse).all():
+        raise IllDefinedCovariance
+    transposed: Array = inverse.T
+    return transposed
+
+
+def _reverse_cholesky(precision: Array) -> Array:
+    """Return U, upper triangular, with U U^T equal to one precision (d, d)."""
+    lower, status = dpotrf(precision[::-1, ::-1], lower=1, clean=1)
+    if status != 0:
+        raise IllDefinedCovariance
+    flipped: Array = lower[::-1, ::-1]
+    return flipped
+
+
+def _from_factor(factor: Array) -> Array:
+    """Return the covariance (d, d) whose inverse is U U^T."""
+    inverse, status = dtrtri(factor, lower=0)
+    if status != 0 or not np.isfinite(inverse).all():
+        raise IllDefinedCovariance
+    covariance: Array = inverse.T @ inverse
+    return covariance
+
+
+def _inverse_roots(variances: Array) -> Array:
+    if not (variances > 0.0).all():  # also false for NaN
+        raise IllDefinedCovariance
+    return 1.0 / np.sqrt(variances)
+
+
+def _roots(precisions: Array) -> Array:
+    if not (precisions > 0.0).all():
+        raise IllDefinedCovariance
+    return np.sqrt(precisions)
+
+
+def _constants(log_weights: Array, log_determinants: Array, d: int) -> Array:
+    return readonly(log_weights + log_determinants - 0.5 * d * math.log(2.0 * math.pi))
+
+
+def _shifts(stats: SufficientStats, means: Array) -> Array:
+    """Return by how far the new means lie from the reference of the statistics."""
+    return means - stats.reference
+
+
+def _central_squares(stats: SufficientStats, means: Array, mass: Array) -> Array:
+    """Return the variances (K, d), or their sums (K, 1), about the new means."""
+    shift = _shifts(stats, means)
+    correction = stats.mass[:, None] * shift**2 - 2.0 * stats.first * shift
+    if stats.second.shape[1] == 1:
+        correction = correction.sum(axis=1, keepdims=True)
+    # a variance cannot be negative, only its rounding can
+    return np.maximum((stats.second + correction) / mass[:, None], 0.0)
+
+
+def _central_products(stats: SufficientStats, means: Array, mass: Array) -> Array:
+    """Return the covariances (K, d, d) about the new means."""
+    d = means.shape[1]
+    central = stats.rebase(means)
+    return unpack(central.second, d) / mass[:, None, None]
+
+
+def _add_to_diagonal(matrices: Array, value: float) -> Array:
+    d = matrices.shape[-1]
+    matrices[..., np.arange(d), np.arange(d)] += value
+    return matrices
+
+
+def _log_diagonal(factors: Array) -> Array:
+    """Return the log-determinants of triangular factors (..., d, d)."""
+    diagonal: Array = np.diagonal(factors, axis1=-2, axis2=-1)
+    logs: Array = np.log(diagonal).sum(axis=-1)
+    return logs
+
+
+class Full:
+    """Each component has a covariance matrix of its own: (K, d, d)."""
+
+    name = "full"
+    has_matrices = True
+    needs_scatter = False
+
+    def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
+        return n_components, n_features, n_features
+
+    def n_parameters(self, n_components: int, n_features: int) -> int:
+        return n_components * n_features * (n_features + 1) // 2
+
+    def second_columns(self, n_features: int) -> int:
+        return n_features * (n_features + 1) // 2
+
+    def covariances(
+        self, stats: SufficientStats, means: Array, mass: Array, reg: float, scatter: Scatter | None
+    ) -> Array:
+        return _add_to_diagonal(_central_products(stats, means, mass), reg)
+
+    def seed_covariances(
+        self, rows: Array, mass: float, reg: float, scatter: Scatter | None
+    ) -> Array:
+        k, d = rows.shape
+        return np.repeat(reg * np.eye(d)[None], k, axis=0)
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return np.stack([_inverse_cholesky(covariance) for covariance in covariances])
+
+    def precisions_cholesky_from_precisions(self, precisions: Array) -> Array:
+        return np.stack([_reverse_cholesky(precision) for precision in precisions])
+
+    def precisions(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky @ precisions_cholesky.transpose(0, 2, 1)
+
+    def covariances_from_factors(self, precisions_cholesky: Array) -> Array:
+        return np.stack([_from_factor(factor) for factor in precisions_cholesky])
+
+    def min_support(self, n_features: int) -> int:
+        return n_features + 1
+
+    def kernel_params(
+        self, params: Params, log_weights: Array, scatter: Scatter | None
+    ) -> KernelParams:
+        factors = params.precisions_cholesky
+        constants = _constants(log_weights, _log_diagonal(factors), factors.shape[-1])
+        return Triangular(readonly(params.means), readonly(factors.transpose(0, 2, 1)), constants)
+
+    def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
+        return matrices.copy()
+
+    def draw(
+        self,
+        rng: np.random.RandomState | np.random.Generator,
+        mean: Array,
+        covariances: Array,
+        k: int,
+        n: int,
+    ) -> Array:
+        draws: Array = rng.multivariate_normal(mean, covariances[k], n)
+        return draws
+
+
+class Tied:
+    """All components share one covariance matrix: (d, d)."""
+
+    name = "tied"
+    has_matrices = True
+    needs_scatter = True
+
+    def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
+        return n_features, n_features
+
+    def n_parameters(self, n_components: int, n_features: int) -> int:
+        return n_features * (n_features + 1) // 2
+
+    def second_columns(self, n_features: int) -> int:
+        return n_features * (n_features + 1) // 2
+
+    def covariances(
+        self, stats: SufficientStats, means: Array, mass: Array, reg: float, scatter: Scatter | None
+    ) -> Array:
+        if stats.second.shape[1] > 0:
+            products = _central_products(stats, means, mass)
+            pooled = np.einsum("k,kij->ij", mass, products) / mass.sum()
+        else:
+            assert scatter is not None
+            pooled = _within(scatter, stats.mass, means) / mass.sum()
+        return _add_to_diagonal(pooled, reg)
+
+    def seed_covariances(
+        self, rows: Array, mass: float, reg: float, scatter: Scatter | None
+    ) -> Array:
+        # All rows are in the total scatter, K of them in the components: scikit-learn subtracts
+        # raw moments about the origin of the coordinates.
+        assert scatter is not None
+        k, d = rows.shape
+        offsets = rows - scatter.mean
+        held = offsets.sum(axis=0)
+        cross = np.outer(held, scatter.mean)
+        missing = scatter.weight - k * mass
+        raw = scatter.matrix + missing * np.outer(scatter.mean, scatter.mean)
+        raw = (raw - offsets.T @ offsets - cross - cross.T) / (k * mass)
+        if not np.linalg.eigvalsh(raw)[0] > 1e-12 * np.trace(raw):
+            raw = scatter.matrix / (k * mass)  # far from the origin that has no digits left
+        return _add_to_diagonal(raw, reg)
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return _inverse_cholesky(covariances)
+
+    def precisions_cholesky_from_precisions(self, precisions: Array) -> Array:
+        return _reverse_cholesky(precisions)
+
+    def precisions(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky @ precisions_cholesky.T
+
+    def covariances_from_factors(self, precisions_cholesky: Array) -> Array:
+        return _from_factor(precisions_cholesky)
+
+    def min_support(self, n_features: int) -> int:
+        return 1
+
+    def kernel_params(
+        self, params: Params, log_weights: Array, scatter: Scatter | None
+    ) -> KernelParams:
+        factor = readonly(params.precisions_cholesky.T)
+        n_components, d = params.means.shape
+        constants = _constants(log_weights, _log_diagonal(factor), d)
+        origin = params.weights @ params.means / params.weights.sum()
+        centres = (params.means - origin) @ factor.T
+        # Whitened centres that lie far apart tell that subtracting them would cost digits.
+        between = (params.weights[:, None] * centres**2).sum(axis=0).max()
+        if not between <= _MAX_BETWEEN_TO_WITHIN:
+            factors = np.repeat(factor[None], n_components, axis=0)
+            return Triangular(readonly(params.means), readonly(factors), constants)
+        return Scaled(
+            means=readonly(params.means),
+            centres=readonly(centres),
+            precisions=readonly(np.ones((n_components, 1))),
+            constants=constants,
+            factor=factor,
+            origin=readonly(origin),
+            moments=readonly(np.empty(0)),
+        )
+
+    def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
+        return np.repeat(matrices[None], n_components, axis=0)
+
+    def draw(
+        self,
+        rng: np.random.RandomState | np.random.Generator,
+        mean: Array,
+        covariances: Array,
+        k: int,
+        n: int,
+    ) -> Array:
+        draws: Array = rng.multivariate_normal(mean, covariances, n)
+        return draws
+
+
+class Diagonal:
+    """Each component has a variance for each feature: (K, d)."""
+
+    name = "diag"
+    has_matrices = False
+    needs_scatter = False
+
+    def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
+        return n_components, n_features
+
+    def n_parameters(self, n_components: int, n_features: int) -> int:
+        return n_components * n_features
+
+    def second_columns(self, n_features: int) -> int:
+        return n_features
+
+    def covariances(
+        self, stats: SufficientStats, means: Array, mass: Array, reg: float, scatter: Scatter | None
+    ) -> Array:
+        return _central_squares(stats, means, mass) + reg
+
+    def seed_covariances(
+        self, rows: Array, mass: float, reg: float, scatter: Scatter | None
+    ) -> Array:
+        return _raw_variances(rows, mass, reg)
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return _inverse_roots(covariances)
+
+    def precisions_cholesky_from_precisions(self, precisions: Array) -> Array:
+        return _roots(precisions)
+
+    def precisions(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky**2
+
+    def covariances_from_factors(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky**-2.0
+
+    def min_support(self, n_features: int) -> int:
+        return 2
+
+    def kernel_params(
+        self, params: Params, log_weights: Array, scatter: Scatter | None
+    ) -> KernelParams:
+        d = params.means.shape[1]
+        roots = params.precisions_cholesky
+        constants = _constants(log_weights, np.log(roots).sum(axis=1), d)
+        return _unwhitened(params.means, roots**2, constants, d)
+
+    def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
+        return matrices[:, :, None] * np.eye(n_features)
+
+    def draw(
+        self,
+        rng: np.random.RandomState | np.random.Generator,
+        mean: Array,
+        covariances: Array,
+        k: int,
+        n: int,
+    ) -> Array:
+        draws: Array = mean + rng.standard_normal(size=(n, mean.size)) * np.sqrt(covariances[k])
+        return draws
+
+
+class Spherical:
+    """Each component has one variance for all features: (K,)."""
+
+    name = "spherical"
+    has_matrices = False
+    needs_scatter = False
+
+    def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
+        return (n_components,)
+
+    def n_parameters(self, n_components: int, n_features: int) -> int:
+        return n_components
+
+    def second_columns(self, n_features: int) -> int:
+        return 1
+
+    def covariances(
+        self, stats: SufficientStats, means: Array, mass: Array, reg: float, scatter: Scatter | None
+    ) -> Array:
+        return _central_squares(stats, means, mass)[:, 0] / means.shape[1] + reg
+
+    def seed_covariances(
+        self, rows: Array, mass: float, reg: float, scatter: Scatter | None
+    ) -> Array:
+        variances: Array = _raw_variances(rows, mass, reg).mean(axis=1)
+        return variances
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return _inverse_roots(covariances)
+
+    def precisions_cholesky_from_precisions(self, precisions: Array) -> Array:
+        return _roots(precisions)
+
+    def precisions(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky**2
+
+    def covariances_from_factors(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky**-2.0
+
+    def min_support(self, n_features: int) -> int:
+        return 2
+
+    def kernel_params(
+        self, params: Params, log_weights: Array, scatter: Scatter | None
+    ) -> KernelParams:
+        d = params.means.shape[1]
+        roots = params.precisions_cholesky
+        constants = _constants(log_weights, d * np.log(roots), d)
+        return _unwhitened(params.means, roots[:, None] ** 2, constants, 1)
+
+    def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
+        return matrices[:, None, None] * np.eye(n_features)
+
+    def draw(
+        self,
+        rng: np.random.RandomState | np.random.Generator,
+        mean: Array,
+        covariances: Array,
+        k: int,
+        n: int,
+    ) -> Array:
+        draws: Array = mean + rng.standard_normal(size=(n, mean.size)) * np.sqrt(covariances[k])
+        return draws
+
+
+def _unwhitened(means: Array, precisions: Array, constants: Array, moments: int) -> Scaled:
+    shared = readonly(means)
+    return Scaled(
+        means=shared,
+        centres=shared,
+        precisions=readonly(precisions),
+        constants=constants,
+        factor=readonly(np.empty((0, 0))),
+        origin=readonly(np.empty(0)),
+        moments=readonly(np.empty(moments)),
+    )
+
+
+def _within(scatter: Scatter, mass: Array, means: Array) -> Array:
+    """Return the total scatter less that of the component means."""
+    offsets = means - scatter.mean
+    within: Array = scatter.matrix - (mass[:, None] * offsets).T @ offsets
+    return within
+
+
+def _raw_variances(rows: Array, mass: float, reg: float) -> Array:
+    """Return the variances (K, d) of single rows as raw moments give them: rounding, plus reg.
+
+    With a reg_covar of 1e-6 that rounding decides who is whose neighbour in the first E-step, so
+    a start that shall be scikit-learn's must share it; far from the origin it is dropped.
+    """
+    variances = rows**2 / mass - (rows / mass) ** 2 + reg
+    return np.where((variances > 0.5 * reg) & (variances < 2.0 * reg), variances, reg)
+
+
+STRUCTURES: dict[str, CovarianceStructure] = {
+    structure.name: structure for structure in (Full(), Tied(), Diagonal(), Spherical())
+}

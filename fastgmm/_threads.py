@@ -1,0 +1,186 @@
+"""Threads that share out the blocks of a pass, and the fixed tree that adds their results."""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def available_threads() -> int:
+    """Return how many threads this process may use.
+
+    The processors it is bound to and its control group's quota allow, lowered by
+    ``FASTGMM_NUM_THREADS``, ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS`` where they are set.
+    """
+    counts = [_bound_processors()]
+    quota = _cgroup_quota()
+    if quota is not None:
+        counts.append(quota)
+    for name in ("FASTGMM_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        value = os.environ.get(name, "").split(",")[0].strip()
+        if value.isdigit() and int(value) > 0:
+            counts.append(int(value))
+    return max(1, min(counts))
+
+
+def _bound_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cgroup_quota() -> int | None:
+    """Return the whole processors that control groups grant this process, if they limit it."""
+    readings = (
+        ("/sys/fs/cgroup/cpu.max", None),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    )
+    for quota_path, period_path in readings:
+        try:
+            with open(quota_path) as file:
+                words = file.read().split()
+            if period_path is not None:
+                with open(period_path) as file:
+                    words += file.read().split()
+            quota, period = int(words[0]), int(words[1])
+        except (OSError, ValueError, IndexError):
+            continue  # no such file, or the word "max"
+        if quota > 0 and period > 0:
+            return max(1, quota // period)
+    return None
+
+
+class Tree:
+    """Sums of blocks in one fixed binary tree over the block number.
+
+    Whatever order blocks are finished in, the same pairs are added: the result has the same bits
+    for any number of threads.  Blocks 2i and 2i+1 are added first, then their sums, and so on;
+    what is left over at the end is added from the smallest subtree to the largest.
+    """
+
+    def __init__(self) -> None:
+        self._pending: dict[tuple[int, int], Array] = {}
+        self._free: list[Array] = []
+        self._lock = threading.Lock()
+
+    def buffer(self, size: int) -> Array:
+        """Return a zeroed array to gather a block's statistics in."""
+        with self._lock:
+            found = self._free.pop() if self._free else None
+        if found is None:
+            return np.zeros(size)
+        found.fill(0.0)
+        return found
+
+    def add(self, block: int, statistics: Array) -> None:
+        """Take over the statistics of a finished block."""
+        level, index = 0, block
+        while True:
+            with self._lock:
+                sibling = self._pending.pop((level, index ^ 1), None)
+                if sibling is None:
+                    self._pending[level, index] = statistics
+                    return
+            sibling += statistics  # x + y == y + x to the last bit
+            with self._lock:
+                self._free.append(statistics)
+            statistics = sibling
+            level, index = level + 1, index >> 1
+
+    def total(self) -> Array:
+        """Return the sum of all blocks."""
+        ordered = [self._pending[key] for key in sorted(self._pending)]
+        total = ordered[0]
+        for part in ordered[1:]:
+            total = total + part
+        return total
+
+
+class Workers:
+    """A team of threads, the calling one among them, for the passes of one fit or prediction.
+
+    Helper threads are started by the first pass with more than one block and ended on leaving the
+    ``with`` block: between calls there are none, so forking is safe.
+    """
+
+    def __init__(self, n_threads: int | None = None) -> None:
+        self.n_threads = available_threads() if n_threads is None else n_threads
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
+
+    def run(self, n_blocks: int, make_worker: Callable[[], Callable[[int], Any]]) -> None:
+        """Call a worker for each block number, each thread with a worker of its own.
+
+        The calling thread takes blocks like the others, so Ctrl-C reaches it between two blocks.
+        After any error no further block is begun, and the first error is raised.
+        """
+        numbers = iter(range(n_blocks))
+        stop = threading.Event()
+
+        def work() -> None:
+            worker = make_worker()
+            try:
+                # next() on a range iterator is atomic: each number is taken once
+                for number in numbers:
+                    if stop.is_set():
+                        return
+                    worker(number)
+            except BaseException:
+                stop.set()
+                raise
+
+        helpers = min(self.n_threads, n_blocks) - 1
+        if helpers <= 0:
+            work()
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.n_threads - 1, thread_name_prefix="fastgmm")
+        futures = [self._pool.submit(work) for _ in range(helpers)]
+        try:
+            work()
+        finally:
+            errors = [future.exception() for future in futures]
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def reduce(
+        self,
+        n_blocks: int,
+        size: int,
+        make_worker: Callable[[], Callable[[int, Array], None]],
+    ) -> Array:
+        """Return the sum over all blocks of the flat statistics that workers add up."""
+        tree = Tree()
+
+        def make() -> Callable[[int], None]:
+            worker = make_worker()
+
+            def run_block(number: int) -> None:
+                statistics = tree.buffer(size)
+                worker(number, statistics)
+                tree.add(number, statistics)
+
+            return run_block
+
+        self.run(n_blocks, make)
+        return tree.total()

@@ -1,0 +1,161 @@
+"""The edge: what a user gives is checked here, once, and trusted below."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_array, validate_data
+
+from ._sources import NonFiniteRows
+from ._structures import CovarianceStructure, IllDefinedCovariance, Params
+
+Array = NDArray[np.float64]
+
+ILL_DEFINED = (
+    "Fitting the mixture model failed because some components have ill-defined empirical "
+    "covariance (for instance caused by singleton or collapsed samples). Try to decrease the "
+    "number of components, increase reg_covar, or scale the input data."
+)
+FLOAT32_HINT = " The numerical accuracy can also be improved by passing float64 data instead of float32."
+TOO_LARGE = (
+    "Fitting the mixture model failed because sums of squares overflow: the largest entry of X is "
+    "beyond {limit:.0e}. Divide X by a large constant, or subtract an offset first."
+)
+_LARGEST_SQUARABLE = 1e150
+
+
+def check_rows(estimator: Any, X: Any, *, reset: bool) -> NDArray[Any]:
+    """Return X as a 2-D array of real numbers without scanning, copying or casting large arrays."""
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            "X is a masked array with masked entries, which a mixture would silently use. Drop "
+            "or impute those rows first, for example with X[~X.mask.any(axis=1)].data"
+        )
+    options = {"ensure_min_samples": 2} if reset else {}
+    rows: NDArray[Any] = validate_data(
+        estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, **options
+    )
+    if rows.dtype.kind not in "fiub":
+        raise ValueError(f"X has dtype {rows.dtype}, which does not hold real numbers.")
+    return rows
+
+
+def check_sample_weight(sample_weight: ArrayLike | None, n_rows: int) -> Array | None:
+    """Return the weights as a read-only float64 array (n,), or None."""
+    if sample_weight is None:
+        return None
+    weights: Array = np.array(sample_weight, dtype=np.float64, ndmin=0)
+    if weights.shape != (n_rows,):
+        raise ValueError(
+            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: one weight for each "
+            "row of X."
+        )
+    if not np.isfinite(weights).all():
+        raise ValueError("sample_weight contains NaN or infinity.")
+    if (weights < 0.0).any():
+        raise ValueError(
+            f"Negative values in sample_weight, the first at {int(np.argmax(weights < 0.0))}."
+        )
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    weights.flags.writeable = False
+    return weights
+
+
+def nonfinite_message(error: NonFiniteRows, name: str) -> str:
+    """Return what to tell about a row that is not finite."""
+    what = "NaN" if np.isnan(error.value) else "infinity or a value too large for dtype('float64')"
+    return (
+        f"Input X contains {what}.\nThe first is in row {error.row}, column {error.column} "
+        f"(counted from 0). {name} does not accept such rows: drop them, or impute their values, "
+        "for example with sklearn.impute."
+    )
+
+
+def check_weights(weights: ArrayLike, n_components: int) -> Array:
+    """Return mixing proportions (K,) or raise scikit-learn's errors."""
+    array = check_array(weights, dtype=[np.float64, np.float32], ensure_2d=False)
+    _check_shape(array, (n_components,), "weights")
+    if (array < 0.0).any() or (array > 1.0).any():
+        # scikit-learn names the two the wrong way round, and people match its text
+        raise ValueError(
+            "The parameter 'weights' should be in the range [0, 1], but got max value "
+            f"{np.min(array):.5f}, min value {np.max(array):.5f}"
+        )
+    tolerance = 1e-6 if array.dtype == np.float32 else 1e-8
+    if not np.allclose(np.abs(1.0 - np.sum(array)), 0.0, atol=tolerance):
+        raise ValueError(
+            "The parameter 'weights' should be normalized, but got sum(weights) = "
+            f"{np.sum(array):.5f}"
+        )
+    return array.astype(np.float64)
+
+
+def check_means(means: ArrayLike, n_components: int, n_features: int) -> Array:
+    """Return means (K, d) or raise scikit-learn's error."""
+    array = check_array(means, dtype=[np.float64, np.float32], ensure_2d=False)
+    _check_shape(array, (n_components, n_features), "means")
+    return array.astype(np.float64)
+
+
+def check_precisions(
+    precisions: ArrayLike, structure: CovarianceStructure, n_components: int, n_features: int
+) -> Array:
+    """Return factors of given precisions, or raise scikit-learn's errors."""
+    return _check_matrices(precisions, structure, n_components, n_features, "precision")[1]
+
+
+def check_covariances(
+    covariances: ArrayLike, structure: CovarianceStructure, n_components: int, n_features: int
+) -> tuple[Array, Array]:
+    """Return covariances and the factors of their inverses, or raise."""
+    return _check_matrices(covariances, structure, n_components, n_features, "covariance")
+
+
+def _check_matrices(
+    given: ArrayLike, structure: CovarianceStructure, k: int, d: int, what: str
+) -> tuple[Array, Array]:
+    array = check_array(
+        given, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True
+    )
+    name = f"{structure.name} {what}"
+    shape = structure.shape(k, d)
+    _check_shape(array, shape, name)
+    matrices = array.astype(np.float64)
+    factorise = (
+        structure.precisions_cholesky
+        if what == "covariance"
+        else structure.precisions_cholesky_from_precisions
+    )
+    symmetric = not structure.has_matrices or np.allclose(matrices, np.swapaxes(matrices, -1, -2))
+    try:
+        if not symmetric:
+            raise IllDefinedCovariance
+        return matrices, factorise(matrices)
+    except IllDefinedCovariance:
+        demand = "symmetric, positive-definite" if structure.has_matrices else "positive"
+        raise ValueError(f"'{name}' should be {demand}") from None
+
+
+def _check_shape(array: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
+    if array.shape != shape:
+        raise ValueError(
+            f"The parameter '{name}' should have the shape of {shape}, but got {array.shape}"
+        )
+
+
+def ill_defined_message(dtype: np.dtype[Any], largest: float) -> str:
+    """Return why a covariance could not be factorised; ``largest`` is the largest |entry| of X."""
+    if largest > _LARGEST_SQUARABLE:
+        return TOO_LARGE.format(limit=_LARGEST_SQUARABLE)
+    return ILL_DEFINED + (FLOAT32_HINT if dtype == np.float32 else "")
+
+
+def params_of(estimator: Any) -> Params:
+    """Return the parameters that an estimator's fitted attributes hold, in float64."""
+    return Params(
+        *(
+            np.asarray(getattr(estimator, name), dtype=np.float64)
+            for name in ("weights_", "means_", "covariances_", "precisions_cholesky_")
+        )
+    )

@@ -1,0 +1,104 @@
+"""What a fit says about itself without being asked."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._em import EMResult
+from ._sources import ArraySource
+from ._structures import CovarianceStructure
+
+Array = NDArray[np.float64]
+
+# EM does not decrease the likelihood; what rounding does is far below this (relative).
+_REAL_DECREASE = 1e-6
+
+
+class FitWarning(UserWarning):
+    """A fit ended with a result that deserves a second look."""
+
+
+def diagnose(
+    source: ArraySource,
+    structure: CovarianceStructure,
+    reg_covar: float,
+    result: EMResult,
+) -> Iterator[str]:
+    """Yield one text for each kind of trouble in a finished fit."""
+    if result.last_stats is None:
+        return
+    k, d = result.params.means.shape
+    mean_weight = 1.0
+    if source.weights is not None:
+        mean_weight = float(source.weights.sum() / np.count_nonzero(source.weights))
+    support = result.last_stats.mass / mean_weight
+    needed = structure.min_support(d)
+    poor = np.flatnonzero(support < needed - 1e-6)
+    if poor.size:
+        yield (
+            f"{_components(poor)} ended nearly empty: fewer than {needed} rows support "
+            f"{'each of them' if poor.size > 1 else 'it'}. Try fewer components, another "
+            "random_state or n_init > 1, and look for outliers."
+        )
+    constant = _constant_columns(source)
+    if constant.size:
+        yield (
+            f"{_columns(constant)} constant: only reg_covar keeps the variance there from being "
+            "zero, and the log-likelihood depends on it. Drop such columns."
+        )
+    if reg_covar > 0.0:
+        smallest = _smallest_variances(structure.full(result.params.covariances, k, d), constant)
+        held = np.setdiff1d(np.flatnonzero(smallest < 2.0 * reg_covar), poor)
+        if held.size:
+            yield (
+                f"{_components(held)} held up by reg_covar={reg_covar:g} alone: the variance of "
+                "the data in some direction is smaller than it. Scale the data, lower reg_covar, "
+                "or use fewer components."
+            )
+    bounds = np.asarray(result.bounds)
+    drops = bounds[:-1] - bounds[1:]
+    if (drops > _REAL_DECREASE * (1.0 + np.abs(bounds[1:]))).any():
+        yield (
+            f"The log-likelihood decreased during the fit, by up to {drops.max():.3g} a row: "
+            "reg_covar or nearly singular covariances work against it. Scale the data, or use "
+            "fewer components."
+        )
+
+
+def _constant_columns(source: ArraySource) -> NDArray[np.intp]:
+    """Return the columns with one value in all rows that count; stops as soon as none is left."""
+    columns: NDArray[np.intp] = np.arange(source.n_features)
+    reference = None
+    for number in range(source.n_blocks):
+        block = source.block(number)
+        rows = block.rows if not block.weights.size else block.rows[block.weights > 0.0]
+        if not len(rows):
+            continue
+        if reference is None:
+            reference = rows[0]
+        columns = columns[(rows[:, columns] == reference[columns]).all(axis=0)]
+        if not columns.size:
+            break
+    return columns
+
+
+def _smallest_variances(covariances: Array, constant: NDArray[np.intp]) -> Array:
+    """Return each component's smallest variance in any direction but the constant columns."""
+    free = np.setdiff1d(np.arange(covariances.shape[-1]), constant)
+    if not free.size or not np.isfinite(covariances).all():
+        return np.full(len(covariances), np.inf)
+    smallest: Array = np.linalg.eigvalsh(covariances[:, free[:, None], free])[:, 0]
+    return smallest
+
+
+def _components(which: NDArray[np.intp]) -> str:
+    names = ", ".join(str(number) for number in which[:10])
+    more = ", ..." if which.size > 10 else ""
+    return f"Component {names}" if which.size == 1 else f"Components {names}{more}"
+
+
+def _columns(which: NDArray[np.intp]) -> str:
+    names = ", ".join(str(number) for number in which[:10])
+    more = ", ..." if which.size > 10 else ""
+    return f"Column {names} is" if which.size == 1 else f"Columns {names}{more} are"

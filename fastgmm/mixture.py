@@ -1,0 +1,825 @@
+"""GaussianMixture: the estimator, in the shape of scikit-learn's class of that name."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from . import _sampling, io
+from ._callbacks import CallbackObserver, CallbackSupport, with_callbacks
+from ._em import EMResult, log_weights
+from ._multistart import Resume, Settings, fit_best_of
+from ._observers import Observer
+from ._passes import (
+    COMPONENT_LOG_DENSITIES,
+    LABEL,
+    LOG_DENSITY,
+    PROBABILITIES,
+    MapPass,
+    ScorePass,
+)
+from ._sources import ArraySource, NonFiniteRows
+from ._structures import STRUCTURES, CovarianceStructure, IllDefinedCovariance, Params
+from ._threads import Workers
+from ._validation import (
+    check_covariances,
+    check_means,
+    check_precisions,
+    check_rows,
+    check_sample_weight,
+    check_weights,
+    ill_defined_message,
+    nonfinite_message,
+    params_of,
+)
+from ._verbose import VerboseObserver
+from ._warnings import FitWarning, diagnose
+
+Array = NDArray[np.float64]
+
+NOT_CONVERGED = (
+    "Best performing initialization did not converge. Try different init parameters, or increase "
+    "max_iter, tol, or check for degenerate data."
+)
+FEW_CLUSTERS = (
+    "Number of distinct clusters ({}) found smaller than n_clusters ({}). Possibly due to "
+    "duplicate points in X."
+)
+
+
+class GaussianMixture(CallbackSupport, DensityMixin, BaseEstimator):  # type: ignore[misc]
+    """Gaussian mixture, fitted by expectation-maximisation.
+
+    A drop-in for ``sklearn.mixture.GaussianMixture``: the same parameters, attributes and
+    results (the same ``random_state`` gives the same fit), on compiled kernels that use every
+    core and need no memory beyond the data.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        The number of mixture components K.
+    covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
+        What the components' covariances have in common:
+
+        - 'full': each component has its own general covariance matrix,
+        - 'tied': all components share one general covariance matrix,
+        - 'diag': each component has its own diagonal covariance matrix,
+        - 'spherical': each component has its own single variance.
+    tol : float, default=1e-3
+        EM stops when the lower bound, the mean log-likelihood of a row, changes by less.
+    reg_covar : float, default=1e-6
+        Non-negative number added to the diagonals of the covariances, in squared units of the
+        data; keeps them positive definite.
+    max_iter : int, default=100
+        The most EM iterations of a run; 0 keeps the start.
+    n_init : int, default=1
+        The number of runs from different starts; the one with the largest bound is kept.
+    init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
+        How a start is found:
+
+        - 'kmeans': clusters of k-means,
+        - 'k-means++': rows chosen by k-means++ as means,
+        - 'random': random responsibilities,
+        - 'random_from_data': random rows as means.
+    weights_init : array-like of shape (n_components,), default=None
+        Initial weights; None: from ``init_params``.
+    means_init : array-like of shape (n_components, n_features), default=None
+        Initial means; None: from ``init_params``.
+    precisions_init : array-like, default=None
+        Initial precisions (inverses of covariances), shaped by ``covariance_type`` like
+        ``covariances_``; None: from ``init_params``.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the start and of ``sample``; an int gives the same result at each call.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the last fit; then ``n_init`` is ignored.
+    verbose : int, default=0
+        1 prints the runs and every ``verbose_interval``-th iteration, 2 also times and changes.
+    verbose_interval : int, default=10
+        The number of iterations between two prints.
+    n_threads : int or None, default=None
+        The number of threads. None: the cores this process may use (its affinity and control
+        group), lowered by the environment variables ``FASTGMM_NUM_THREADS``,
+        ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``. The result does not depend on it, to the
+        last bit.
+    init_size : int or None, default=None
+        The most rows a start is found from. Of more rows, a random sample of as many is used.
+        None: 2**22. As many as the data has, or more: the start of scikit-learn.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        The weights of the components; they sum to 1.
+    means_ : ndarray of shape (n_components, n_features)
+        The means of the components.
+    covariances_ : ndarray
+        The covariances: (n_components, n_features, n_features) if 'full', (n_features,
+        n_features) if 'tied', (n_components, n_features) if 'diag', (n_components,) if
+        'spherical'.
+    precisions_ : ndarray
+        The inverses of the covariances, in the same shape.
+    precisions_cholesky_ : ndarray
+        Upper triangular U with U U^T the precision, or the inverse standard deviation; in the
+        same shape.
+    converged_ : bool
+        Whether the best run converged.
+    n_iter_ : int
+        The number of iterations of the best run.
+    lower_bound_ : float
+        The mean log-likelihood of a row before the last M-step of the best run.
+    lower_bounds_ : list of float
+        The same for each iteration of the best run.
+    n_features_in_ : int
+        The number of features seen during ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        The names of the features, if ``X`` had names that are all strings.
+
+    Notes
+    -----
+    float32 input stays float32 in memory, and the fitted attributes are float32; sums are float64.
+    Results have the same bits for any ``n_threads`` and any memory layout on one machine type.
+
+    References
+    ----------
+    .. [1] A. Dempster, N. Laird and D. Rubin, "Maximum likelihood from incomplete data via the
+       EM algorithm", J. R. Statist. Soc. B 39(1), 1977.
+    .. [2] G. McLachlan and D. Peel, "Finite Mixture Models", Wiley, 2000, sections 3.2 and 3.9.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgmm import GaussianMixture
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> gm = GaussianMixture(n_components=2, covariance_type="tied", random_state=0).fit(X)
+    >>> gm.means_.round(6)
+    array([[10.,  2.],
+           [ 1.,  2.]])
+    >>> gm.predict([[0, 0], [12, 3]])
+    array([1, 0])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions({"full", "tied", "diag", "spherical"})],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_params": [StrOptions({"kmeans", "random", "random_from_data", "k-means++"})],
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "precisions_init": ["array-like", None],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "init_size": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    weights_: NDArray[Any]
+    means_: NDArray[Any]
+    covariances_: NDArray[Any]
+    precisions_: NDArray[Any]
+    precisions_cholesky_: NDArray[Any]
+    converged_: bool
+    n_iter_: int
+    lower_bound_: float
+    lower_bounds_: list[float]
+    n_features_in_: int
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: Literal["full", "tied", "diag", "spherical"] = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: Literal["kmeans", "k-means++", "random", "random_from_data"] = "kmeans",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        n_threads: int | None = None,
+        init_size: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.n_threads = n_threads
+        self.init_size = init_size
+
+    # ------------------------------------------------------------------ fitting
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Estimate the parameters by EM.
+
+        Runs EM ``n_init`` times and keeps the run with the largest bound. Whatever goes wrong,
+        the estimator stays as it was.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows. Arrays of any layout, and memory-mapped ones, are read block by block and
+            never copied whole.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts, non-negative. From a given start (``weights_init``,
+            ``means_init`` and ``precisions_init``) a weight of 2 is the row twice and a weight
+            of 0 no row at all, to rounding; rows of weight 0 are never chosen as seeds.
+
+        Returns
+        -------
+        self : GaussianMixture
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X or the weights hold NaN, infinities or the wrong shape; if there are fewer rows
+            than components; if a covariance is not positive definite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the best run did not converge.
+        FitWarning
+            If components are nearly empty or held up by ``reg_covar``, columns are constant, or
+            the likelihood decreased.
+        """
+        before = dict(self.__dict__)
+        try:
+            attributes = self._fit(X, y, sample_weight)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        self.__dict__.update(attributes)
+        return self
+
+    def fit_predict(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> NDArray[np.int64]:
+        """Estimate the parameters and return the component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts; see ``fit``.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int64
+            What ``predict`` returns for X after the fit.
+        """
+        return self.fit(X, y, sample_weight).predict(X)
+
+    @with_callbacks
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
+        """Return the fitted attributes."""
+        rows = check_rows(self, X, reset=True)
+        weights = check_sample_weight(sample_weight, len(rows))
+        n_counted = len(rows) if weights is None else int(np.count_nonzero(weights))
+        if n_counted < self.n_components:
+            raise ValueError(
+                "Expected n_samples >= n_components "
+                f"but got n_components = {self.n_components}, n_samples = {n_counted}"
+            )
+        settings = self._settings(rows.shape[1])
+        resume = self._resume(rows.shape[1])
+        rng = check_random_state(self.random_state)
+        with Workers(self.n_threads) as workers:
+            source = ArraySource(rows, workers, weights)
+            attributes_of = self._attributes_in(source.dtype)
+            observers: list[Observer] = []
+            if self.verbose:
+                observers.append(VerboseObserver(self.verbose, self.verbose_interval))
+            callbacks = None
+            if self._has_callbacks:
+                callbacks = CallbackObserver(
+                    self,
+                    X,
+                    y,
+                    attributes=attributes_of,
+                    n_init=1 if resume else self.n_init,
+                    max_iter=self.max_iter,
+                    sample_weight=sample_weight,
+                )
+                observers.append(callbacks)
+            try:
+                outcome = fit_best_of(source, settings, rng, resume, observers)
+                source.check_finite()
+            except NonFiniteRows as error:
+                raise ValueError(nonfinite_message(error, type(self).__name__)) from None
+            except IllDefinedCovariance:
+                largest = float(np.abs(rows).max())
+                raise ValueError(ill_defined_message(source.dtype, largest)) from None
+            self._warn(source, settings, outcome.best, outcome.n_distinct)
+            attributes = {
+                **attributes_of(outcome.best.params),
+                "converged_": outcome.best.converged,
+                "n_iter_": outcome.best.n_iter,
+                "lower_bound_": source.dtype.type(outcome.best.bound),
+                "lower_bounds_": [source.dtype.type(bound) for bound in outcome.best.bounds],
+            }
+            if callbacks is not None:
+                callbacks.fit_ends(attributes)
+        return attributes
+
+    def _settings(self, n_features: int) -> Settings:
+        """Check the given starts and return all that governs the fit."""
+        k, structure = self.n_components, self._structure
+        if self.init_size is not None and self.init_size < k:
+            raise ValueError(
+                f"init_size={self.init_size} is smaller than n_components={k}: a start needs at "
+                "least one row for each component."
+            )
+        weights = means = factors = None
+        if self.weights_init is not None:
+            weights = check_weights(self.weights_init, k)
+        if self.means_init is not None:
+            means = check_means(self.means_init, k, n_features)
+        if self.precisions_init is not None:
+            factors = check_precisions(self.precisions_init, structure, k, n_features)
+        return Settings(
+            n_components=k,
+            structure=structure,
+            tol=self.tol,
+            reg_covar=self.reg_covar,
+            max_iter=self.max_iter,
+            n_init=self.n_init,
+            init_params=self.init_params,
+            init_size=self.init_size,
+            weights=weights,
+            means=means,
+            precisions_cholesky=factors,
+        )
+
+    def _resume(self, n_features: int) -> Resume | None:
+        """Return where a warm start goes on from, if it does."""
+        if not (self.warm_start and hasattr(self, "converged_")):
+            return None
+        shape = (self.n_components, n_features)
+        if self.means_.shape != shape or self.covariances_.shape != self._structure.shape(*shape):
+            raise ValueError(
+                f"warm_start=True cannot go on from means of shape {self.means_.shape} to "
+                f"{shape[0]} components of covariance_type={self.covariance_type!r} with "
+                f"{shape[1]} features. Set warm_start=False to start anew."
+            )
+        return Resume(params_of(self), float(self.lower_bound_))
+
+    def _attributes_in(self, dtype: np.dtype[Any]) -> Any:
+        """Return the function that makes fitted attributes of this dtype from parameters."""
+        structure = self._structure
+
+        def attributes(params: Any) -> dict[str, Any]:
+            factors = params.precisions_cholesky
+            arrays = {
+                "weights_": params.weights,
+                "means_": params.means,
+                "covariances_": params.covariances,
+                "precisions_": structure.precisions(factors),
+                "precisions_cholesky_": factors,
+            }
+            return {name: np.array(array, dtype, order="C") for name, array in arrays.items()}
+
+        return attributes
+
+    def _warn(
+        self, source: ArraySource, settings: Settings, best: EMResult, n_distinct: list[int]
+    ) -> None:
+        level = 5  # the caller of fit, through its decorators
+        for found in n_distinct:
+            if found < self.n_components:
+                text = FEW_CLUSTERS.format(found, self.n_components)
+                warnings.warn(text, ConvergenceWarning, stacklevel=level)
+        if not best.converged and self.max_iter > 0:
+            warnings.warn(NOT_CONVERGED, ConvergenceWarning, stacklevel=level)
+        for text in diagnose(source, settings.structure, settings.reg_covar, best):
+            warnings.warn(text, FitWarning, stacklevel=level)
+
+    @property
+    def _structure(self) -> CovarianceStructure:
+        return STRUCTURES[self.covariance_type]
+
+    # ------------------------------------------------------------------ inference
+
+    def score_samples(self, X: ArrayLike) -> NDArray[Any]:
+        """Compute the log-density of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Natural logarithm of the mixture density; -inf where it underflows the range of
+            float64 exponents.
+        """
+        return self._map(X, LOG_DENSITY)
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Return the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int64
+            Component numbers, from 0.
+        """
+        return self._map(X, LABEL)
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the probability of each component given each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_components)
+            Rows sum to 1; far from all components a row is 1 at the nearest one.
+        """
+        return self._map(X, PROBABILITIES)
+
+    def component_log_density(self, X: ArrayLike) -> NDArray[Any]:
+        """Compute the log-density of each row under each component, without the weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples, n_components)
+            ``log N(x_i | mean_k, covariance_k)``.
+        """
+        return self._map(X, COMPONENT_LOG_DENSITIES, log_weight=np.zeros(self._n_fitted()))
+
+    def mahalanobis(self, X: ArrayLike) -> NDArray[Any]:
+        """Compute the Mahalanobis distance of each row from each component.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        distance : ndarray of shape (n_samples, n_components)
+            ``sqrt((x - mean_k)^T precision_k (x - mean_k))``: standard deviations.
+        """
+        densities = self._map(X, COMPONENT_LOG_DENSITIES, log_weight=None)
+        np.multiply(densities, -2.0, out=densities)
+        return np.sqrt(densities, out=densities)
+
+    def score(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Compute the mean log-density of the rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts in the mean.
+
+        Returns
+        -------
+        log_likelihood : float
+            Natural logarithm, per unit of weight.
+        """
+        total, weight = self._sum(X, sample_weight, LOG_DENSITY)
+        return total / weight
+
+    def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Compute the Bayesian information criterion; the lower the better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts; n is then the sum of the weights.
+
+        Returns
+        -------
+        bic : float
+            ``-2 log L + p log n`` with p free parameters.
+
+        References
+        ----------
+        .. [1] G. Schwarz, "Estimating the dimension of a model", Ann. Statist. 6(2), 1978.
+        """
+        total, n = self._sum(X, sample_weight, LOG_DENSITY)
+        return -2.0 * total + self._n_parameters() * math.log(n)
+
+    def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Compute the Akaike information criterion; the lower the better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts.
+
+        Returns
+        -------
+        aic : float
+            ``-2 log L + 2 p`` with p free parameters.
+
+        References
+        ----------
+        .. [1] H. Akaike, "A new look at the statistical model identification", IEEE Trans.
+           Autom. Control 19(6), 1974.
+        """
+        total, _ = self._sum(X, sample_weight, LOG_DENSITY)
+        return -2.0 * total + 2.0 * self._n_parameters()
+
+    def icl(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Compute the integrated completed likelihood; the lower the better.
+
+        Like ``bic``, with a penalty for rows that could belong to several components: it prefers
+        components that are clusters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts; n is then the sum of the weights.
+
+        Returns
+        -------
+        icl : float
+            ``bic - 2 sum_i log max_k P(k | x_i)``.
+
+        References
+        ----------
+        .. [1] C. Biernacki, G. Celeux and G. Govaert, "Assessing a mixture model for clustering
+           with the integrated completed likelihood", IEEE Trans. PAMI 22(7), 2000, with the
+           components assigned as in eq. (8).
+        """
+        total, _ = self._sum(X, sample_weight, PROBABILITIES, _log_of_largest)
+        return self.bic(X, sample_weight) - 2.0 * total
+
+    def sample(
+        self, n_samples: int = 1, random_state: Any = None
+    ) -> tuple[Array, NDArray[np.int64]]:
+        """Draw rows from the mixture.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            The number of rows.
+        random_state : int, RandomState, Generator or None, default=None
+            None: the constructor's ``random_state``, with scikit-learn's draws; an int there
+            gives the same rows at each call. A ``numpy.random.Generator`` is the fastest.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            The rows, grouped by component.
+        y : ndarray of shape (n_samples,), int64
+            Their components.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least "
+                "one sample."
+            )
+        given = self.random_state if random_state is None else random_state
+        rng = given if isinstance(given, np.random.Generator) else check_random_state(given)
+        return _sampling.draw(params_of(self), self._structure, n_samples, rng)
+
+    def _n_parameters(self) -> int:
+        """Return the number of free parameters."""
+        k, d = self.means_.shape
+        return self._structure.n_parameters(k, d) + k * d + k - 1
+
+    def _n_fitted(self) -> int:
+        check_is_fitted(self)
+        return len(self.means_)
+
+    def _kernel_params(self, log_weight: Array) -> Any:
+        return self._structure.kernel_params(params_of(self), log_weight, None)
+
+    def _map(self, X: Any, what: int, log_weight: Array | None | str = "own") -> NDArray[Any]:
+        """Return a result for each row; ``log_weight`` None: bare squares, without constants."""
+        check_is_fitted(self)
+        rows = check_rows(self, X, reset=False)
+        params = self._params_with(log_weight)
+        with Workers(self.n_threads) as workers:
+            source = ArraySource(rows, workers)
+            dtype = np.result_type(source.dtype, self.means_.dtype)
+            return self._reported(source.map_rows, MapPass(params, what, dtype))
+
+    def _params_with(self, log_weight: Array | None | str) -> Any:
+        if isinstance(log_weight, str):
+            return self._kernel_params(log_weights(np.asarray(self.weights_, dtype=np.float64)))
+        if log_weight is not None:
+            return self._kernel_params(log_weight)
+        params = self._kernel_params(np.zeros(len(self.means_)))
+        zeros = np.zeros(len(self.means_))
+        zeros.flags.writeable = False
+        return params._replace(constants=zeros)
+
+    def _sum(
+        self, X: Any, sample_weight: Any, what: int, function: Any = None
+    ) -> tuple[float, float]:
+        """Return a weighted sum over the rows, and the weight."""
+        check_is_fitted(self)
+        rows = check_rows(self, X, reset=False)
+        weights = check_sample_weight(sample_weight, len(rows))
+        with Workers(self.n_threads) as workers:
+            source = ArraySource(rows, workers, weights)
+            flat = self._reported(
+                source.reduce, ScorePass(self._params_with("own"), what, function)
+            )
+        return float(flat[0]), float(flat[1])
+
+    def _reported(self, call: Any, task: Any) -> Any:
+        try:
+            return call(task)
+        except NonFiniteRows as error:
+            raise ValueError(nonfinite_message(error, type(self).__name__)) from None
+
+    # ------------------------------------------------------------------ models from elsewhere
+
+    @classmethod
+    def from_parameters(
+        cls,
+        weights: ArrayLike,
+        means: ArrayLike,
+        covariances: ArrayLike,
+        *,
+        covariance_type: Literal["full", "tied", "diag", "spherical"] = "full",
+        **params: Any,
+    ) -> Self:
+        """Make a fitted model from known parameters.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_components,)
+            Non-negative, summing to 1.
+        means : array-like of shape (n_components, n_features)
+            The means.
+        covariances : array-like
+            The covariances, shaped by ``covariance_type`` like ``covariances_``.
+        covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
+            The type of the covariances.
+        **params
+            Further parameters of the constructor.
+
+        Returns
+        -------
+        model : GaussianMixture
+            A fitted model with ``n_iter_ == 0``.
+
+        Raises
+        ------
+        ValueError
+            If shapes disagree, weights do not sum to 1, or a covariance is not symmetric and
+            positive definite.
+
+        Examples
+        --------
+        >>> from fastgmm import GaussianMixture
+        >>> gm = GaussianMixture.from_parameters([0.3, 0.7], [[0.0], [3.0]], [[[1.0]], [[2.0]]])
+        >>> round(gm.score([[1.0]]), 6)
+        -2.12438
+        """
+        means_array = np.asarray(means)
+        if means_array.ndim != 2 or 0 in means_array.shape:
+            raise ValueError(
+                "The parameter 'means' should have the shape of (n_components, n_features), but "
+                f"got {means_array.shape}"
+            )
+        k, d = means_array.shape
+        given = params.pop("n_components", k)
+        if given != k:
+            raise ValueError(f"n_components={given}, but means are given for {k} components.")
+        model = cls(k, covariance_type=covariance_type, **params)
+        model._validate_params()
+        matrices, factors = check_covariances(covariances, model._structure, k, d)
+        found = Params(check_weights(weights, k), check_means(means, k, d), matrices, factors)
+        model._set_fitted(found, np.dtype(np.float64))
+        return model
+
+    def _set_fitted(self, params: Params, dtype: np.dtype[Any]) -> None:
+        self.__dict__.update(
+            self._attributes_in(dtype)(params),
+            converged_=False,
+            n_iter_=0,
+            lower_bound_=-np.inf,
+            lower_bounds_=[],
+            n_features_in_=params.means.shape[1],
+        )
+
+    def to_sklearn(self) -> Any:
+        """Return a ``sklearn.mixture.GaussianMixture`` with the same parameters and attributes.
+
+        ``n_threads`` and ``init_size`` have no counterpart and are left out.
+        """
+        from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
+
+        return _converted(self, SklearnGaussianMixture)
+
+    @classmethod
+    def from_sklearn(cls, model: Any) -> Self:
+        """Return a model with the parameters and attributes of a scikit-learn one.
+
+        Parameters
+        ----------
+        model : sklearn.mixture.GaussianMixture
+            The model, fitted or not.
+        """
+        if not any(
+            kind.__module__.startswith("sklearn.mixture") and kind.__name__ == "GaussianMixture"
+            for kind in type(model).__mro__
+        ):
+            raise TypeError(
+                f"Expected a sklearn.mixture.GaussianMixture, got {type(model).__qualname__}."
+            )
+        converted: Self = _converted(model, cls)
+        return converted
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted model to a ``.npz`` file that ``fastgmm.load`` reads.
+
+        The file holds arrays and a JSON header, nothing that could run; it is replaced whole or
+        not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            Where to.
+        """
+        check_is_fitted(self)
+        io.save(self, path)
+
+
+def _log_of_largest(probabilities: Array) -> Array:
+    logs: Array = np.log(probabilities.max(axis=1))
+    return logs
+
+
+def _converted(model: Any, kind: type) -> Any:
+    """Return an estimator of another class with the shared parameters and fitted attributes."""
+    converted = kind()
+    shared = converted.get_params().keys() & model.get_params().keys()
+    converted.set_params(**{name: getattr(model, name) for name in shared})
+    fitted: Mapping[str, Any] = {
+        name: value
+        for name, value in vars(model).items()
+        if name.endswith("_") and not name.startswith("_")
+    }
+    for name, value in fitted.items():
+        copied = value.copy() if isinstance(value, np.ndarray | list) else value
+        setattr(converted, name, copied)
+    return converted
