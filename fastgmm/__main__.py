@@ -113,7 +113,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _show_warning(message: Warning | str, *_: Any) -> None:
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"fastgmm: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 

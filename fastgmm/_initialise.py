@@ -48,9 +48,7 @@ def sample_rows(
     return source.sample(_sample_without_replacement(source.n_rows, size, rng))
 
 
-def _sample_without_replacement(
-    n: int, size: int, rng: np.random.RandomState
-) -> NDArray[np.int64]:
+def _sample_without_replacement(n: int, size: int, rng: np.random.RandomState) -> NDArray[np.int64]:
     """Return ``size`` of the numbers below n in increasing order; memory grows with size only.
 
     Selection by strata would not be a simple random sample; drawing with replacement and filling
@@ -73,9 +71,7 @@ def _from_kmeans(
     return _from_stats(labelled_stats(source, clustering, n_second), rule, n_distinct)
 
 
-def _from_rows(
-    source: ArraySource, index: NDArray[np.int64], rule: MaximumLikelihood
-) -> Start:
+def _from_rows(source: ArraySource, index: NDArray[np.int64], rule: MaximumLikelihood) -> Start:
     """Return what scikit-learn starts from with seeds: each seed a component of its one row."""
     rows = source.take(index)
     k = len(rows)

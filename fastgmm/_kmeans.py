@@ -67,7 +67,7 @@ def seed(source: ArraySource, n_clusters: int, rng: np.random.RandomState) -> ND
 def _first_seed(source: ArraySource, rng: np.random.RandomState) -> int:
     if source.weights is None:
         # what rng.choice(n) with equal probabilities does, without its arrays of n
-        return min(int(rng.random_sample() * source.n_rows), source.n_rows - 1)
+        return int(min(rng.random_sample() * source.n_rows, source.n_rows - 1))
     return int(rng.choice(source.n_rows, p=source.weights / source.weights.sum()))
 
 
@@ -93,7 +93,7 @@ def _search_sums(closest: Array, weights: Array | None, targets: Array) -> NDArr
             if part[hit] <= 0.0:  # a target of exactly 0
                 if not positive.size:
                     break  # look on in the next stretch
-                hit = int(positive[min(np.searchsorted(positive, hit), positive.size - 1)])
+                hit = int(positive[min(int(np.searchsorted(positive, hit)), positive.size - 1)])
             found[order[position]] = start + hit
             position += 1
     found[order[position:]] = last_positive  # rounding, or all distances are 0

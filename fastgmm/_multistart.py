@@ -142,9 +142,7 @@ def starting_params(
     rows = sample_rows(source, settings.init_size, rng)
     initialise = INITIALISATIONS[settings.init_params]
     if rows is not source and rule.scatter is not None:
-        rule = MaximumLikelihood(
-            structure, rule.reg_covar, total_scatter(rows), rule.mean_weight
-        )
+        rule = MaximumLikelihood(structure, rule.reg_covar, total_scatter(rows), rule.mean_weight)
     start = initialise(rows, settings.n_components, rule, rng)
     if factors is None:
         covariances = start.covariances

@@ -103,7 +103,8 @@ class LabelledPass:
     def __init__(self, centres: Array, labels: Labels, n_second: int) -> None:
         self.centres = Centres(centres)
         self.labels = labels
-        self.size = flat_size(*centres.shape, n_second)
+        n_components, d = centres.shape
+        self.size = flat_size(n_components, d, n_second)
 
     def worker(self) -> BlockReducer:
         def run(block: Block, statistics: Array) -> None:
@@ -121,7 +122,8 @@ class MomentsPass:
     ) -> None:
         self.params = moments_params(reference, n_second)
         self.responsibilities = responsibilities
-        self.size = flat_size(*reference.shape, n_second)
+        n_components, d = reference.shape
+        self.size = flat_size(n_components, d, n_second)
 
     def worker(self) -> BlockReducer:
         n_components, d = self.params.means.shape
@@ -178,9 +180,7 @@ class AssignPass:
 
         def run(block: Block, statistics: Array) -> None:
             labels = self.labels[block.where]
-            lloyd.assign_block(
-                block.rows, self.centres, block.weights, labels, scratch, statistics
-            )
+            lloyd.assign_block(block.rows, self.centres, block.weights, labels, scratch, statistics)
 
         return run
 
@@ -255,9 +255,7 @@ class MapPass:
                 return
             wide = out.reshape(len(out), -1)
             target = wide if wide.dtype == np.float64 else np.empty(wide.shape)
-            em_pass.map_block(
-                block.rows, self.params, self.what, scratch, target, _NO_LONG_LABELS
-            )
+            em_pass.map_block(block.rows, self.params, self.what, scratch, target, _NO_LONG_LABELS)
             if target is not wide:
                 wide[...] = target
 

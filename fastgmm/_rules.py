@@ -46,9 +46,7 @@ class MaximumLikelihood:
         mass = stats.mass + self.guard
         # sum(r x) / mass, as an offset from the reference
         means = stats.reference + (stats.first - self.guard * stats.reference) / mass[:, None]
-        covariances = self.structure.covariances(
-            stats, means, mass, self.reg_covar, self.scatter
-        )
+        covariances = self.structure.covariances(stats, means, mass, self.reg_covar, self.scatter)
         return mass, means, covariances
 
     def update(self, stats: SufficientStats) -> Params:

@@ -85,11 +85,12 @@ def _symmetric_products(first: Array, shift: Array, mass: Array, columns: int) -
         cross += mass[:, None, None] * shift[:, :, None] * shift[:, None, :]
         rows, cols = np.tril_indices(d)
         return cross[:, rows, cols]
-    diagonal = 2.0 * first * shift + mass[:, None] * shift**2
+    diagonal: Array = 2.0 * first * shift + mass[:, None] * shift**2
     if columns == d:
         return diagonal
     if columns == 1:
-        return diagonal.sum(axis=1, keepdims=True)
+        trace: Array = diagonal.sum(axis=1, keepdims=True)
+        return trace
     return np.empty((k, 0))
 
 

@@ -16,6 +16,7 @@ from ._kernels.triangular import Triangular
 from ._stats import SufficientStats, unpack
 
 Array = NDArray[np.float64]
+Rng = np.random.RandomState | np.random.Generator
 
 # Total scatter minus between-component scatter loses as many digits as (separation / sd)^2 has;
 # beyond this ratio tied covariances are pooled from moments about the components' own means.
@@ -67,7 +68,7 @@ class CovarianceStructure(Protocol):
     def seed_covariances(
         self, rows: Array, mass: float, reg: float, scatter: Scatter | None
     ) -> Array:
-        """Return the covariances of components that hold one row each, with scikit-learn's digits."""
+        """Return the covariances of components of one row each, with scikit-learn's digits."""
 
     def precisions_cholesky(self, covariances: Array) -> Array:
         """Return the Cholesky factors of the inverses; raise IllDefinedCovariance."""
@@ -92,14 +93,7 @@ class CovarianceStructure(Protocol):
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         """Return covariances, or precisions, written out as (K, d, d)."""
 
-    def draw(
-        self,
-        rng: np.random.RandomState | np.random.Generator,
-        mean: Array,
-        covariances: Array,
-        k: int,
-        n: int,
-    ) -> Array:
+    def draw(self, rng: Rng, mean: Array, covariances: Array, k: int, n: int) -> Array:
         """Return n draws (n, d) from component k, as scikit-learn draws them."""
 
 
@@ -167,7 +161,8 @@ def _central_squares(stats: SufficientStats, means: Array, mass: Array) -> Array
     if stats.second.shape[1] == 1:
         correction = correction.sum(axis=1, keepdims=True)
     # a variance cannot be negative, only its rounding can
-    return np.maximum((stats.second + correction) / mass[:, None], 0.0)
+    variances: Array = np.maximum((stats.second + correction) / mass[:, None], 0.0)
+    return variances
 
 
 def _central_products(stats: SufficientStats, means: Array, mass: Array) -> Array:
@@ -242,14 +237,7 @@ class Full:
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices.copy()
 
-    def draw(
-        self,
-        rng: np.random.RandomState | np.random.Generator,
-        mean: Array,
-        covariances: Array,
-        k: int,
-        n: int,
-    ) -> Array:
+    def draw(self, rng: Rng, mean: Array, covariances: Array, k: int, n: int) -> Array:
         draws: Array = rng.multivariate_normal(mean, covariances[k], n)
         return draws
 
@@ -287,7 +275,7 @@ class Tied:
         # All rows are in the total scatter, K of them in the components: scikit-learn subtracts
         # raw moments about the origin of the coordinates.
         assert scatter is not None
-        k, d = rows.shape
+        k = len(rows)
         offsets = rows - scatter.mean
         held = offsets.sum(axis=0)
         cross = np.outer(held, scatter.mean)
@@ -339,24 +327,41 @@ class Tied:
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return np.repeat(matrices[None], n_components, axis=0)
 
-    def draw(
-        self,
-        rng: np.random.RandomState | np.random.Generator,
-        mean: Array,
-        covariances: Array,
-        k: int,
-        n: int,
-    ) -> Array:
+    def draw(self, rng: Rng, mean: Array, covariances: Array, k: int, n: int) -> Array:
         draws: Array = rng.multivariate_normal(mean, covariances, n)
         return draws
 
 
-class Diagonal:
+class _Variances:
+    """What types with variances along the axes alone do the same way."""
+
+    has_matrices = False
+    needs_scatter = False
+
+    def precisions_cholesky(self, covariances: Array) -> Array:
+        return _inverse_roots(covariances)
+
+    def precisions_cholesky_from_precisions(self, precisions: Array) -> Array:
+        return _roots(precisions)
+
+    def precisions(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky**2
+
+    def covariances_from_factors(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky**-2.0
+
+    def min_support(self, n_features: int) -> int:
+        return 2
+
+    def draw(self, rng: Rng, mean: Array, covariances: Array, k: int, n: int) -> Array:
+        draws: Array = mean + rng.standard_normal(size=(n, mean.size)) * np.sqrt(covariances[k])
+        return draws
+
+
+class Diagonal(_Variances):
     """Each component has a variance for each feature: (K, d)."""
 
     name = "diag"
-    has_matrices = False
-    needs_scatter = False
 
     def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
         return n_components, n_features
@@ -377,21 +382,6 @@ class Diagonal:
     ) -> Array:
         return _raw_variances(rows, mass, reg)
 
-    def precisions_cholesky(self, covariances: Array) -> Array:
-        return _inverse_roots(covariances)
-
-    def precisions_cholesky_from_precisions(self, precisions: Array) -> Array:
-        return _roots(precisions)
-
-    def precisions(self, precisions_cholesky: Array) -> Array:
-        return precisions_cholesky**2
-
-    def covariances_from_factors(self, precisions_cholesky: Array) -> Array:
-        return precisions_cholesky**-2.0
-
-    def min_support(self, n_features: int) -> int:
-        return 2
-
     def kernel_params(
         self, params: Params, log_weights: Array, scatter: Scatter | None
     ) -> KernelParams:
@@ -403,24 +393,11 @@ class Diagonal:
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices[:, :, None] * np.eye(n_features)
 
-    def draw(
-        self,
-        rng: np.random.RandomState | np.random.Generator,
-        mean: Array,
-        covariances: Array,
-        k: int,
-        n: int,
-    ) -> Array:
-        draws: Array = mean + rng.standard_normal(size=(n, mean.size)) * np.sqrt(covariances[k])
-        return draws
 
-
-class Spherical:
+class Spherical(_Variances):
     """Each component has one variance for all features: (K,)."""
 
     name = "spherical"
-    has_matrices = False
-    needs_scatter = False
 
     def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
         return (n_components,)
@@ -442,21 +419,6 @@ class Spherical:
         variances: Array = _raw_variances(rows, mass, reg).mean(axis=1)
         return variances
 
-    def precisions_cholesky(self, covariances: Array) -> Array:
-        return _inverse_roots(covariances)
-
-    def precisions_cholesky_from_precisions(self, precisions: Array) -> Array:
-        return _roots(precisions)
-
-    def precisions(self, precisions_cholesky: Array) -> Array:
-        return precisions_cholesky**2
-
-    def covariances_from_factors(self, precisions_cholesky: Array) -> Array:
-        return precisions_cholesky**-2.0
-
-    def min_support(self, n_features: int) -> int:
-        return 2
-
     def kernel_params(
         self, params: Params, log_weights: Array, scatter: Scatter | None
     ) -> KernelParams:
@@ -467,17 +429,6 @@ class Spherical:
 
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices[:, None, None] * np.eye(n_features)
-
-    def draw(
-        self,
-        rng: np.random.RandomState | np.random.Generator,
-        mean: Array,
-        covariances: Array,
-        k: int,
-        n: int,
-    ) -> Array:
-        draws: Array = mean + rng.standard_normal(size=(n, mean.size)) * np.sqrt(covariances[k])
-        return draws
 
 
 def _unwhitened(means: Array, precisions: Array, constants: Array, moments: int) -> Scaled:
@@ -507,7 +458,9 @@ def _raw_variances(rows: Array, mass: float, reg: float) -> Array:
     a start that shall be scikit-learn's must share it; far from the origin it is dropped.
     """
     variances = rows**2 / mass - (rows / mass) ** 2 + reg
-    return np.where((variances > 0.5 * reg) & (variances < 2.0 * reg), variances, reg)
+    near_origin = (variances < 2.0 * reg) | (reg == 0.0)
+    kept: Array = np.where((variances > 0.5 * reg) & near_origin, variances, reg)
+    return kept
 
 
 STRUCTURES: dict[str, CovarianceStructure] = {

@@ -16,7 +16,9 @@ ILL_DEFINED = (
     "covariance (for instance caused by singleton or collapsed samples). Try to decrease the "
     "number of components, increase reg_covar, or scale the input data."
 )
-FLOAT32_HINT = " The numerical accuracy can also be improved by passing float64 data instead of float32."
+FLOAT32_HINT = (
+    " The numerical accuracy can also be improved by passing float64 data instead of float32."
+)
 TOO_LARGE = (
     "Fitting the mixture model failed because sums of squares overflow: the largest entry of X is "
     "beyond {limit:.0e}. Divide X by a large constant, or subtract an offset first."
@@ -88,14 +90,16 @@ def check_weights(weights: ArrayLike, n_components: int) -> Array:
             "The parameter 'weights' should be normalized, but got sum(weights) = "
             f"{np.sum(array):.5f}"
         )
-    return array.astype(np.float64)
+    checked: Array = array.astype(np.float64)
+    return checked
 
 
 def check_means(means: ArrayLike, n_components: int, n_features: int) -> Array:
     """Return means (K, d) or raise scikit-learn's error."""
     array = check_array(means, dtype=[np.float64, np.float32], ensure_2d=False)
     _check_shape(array, (n_components, n_features), "means")
-    return array.astype(np.float64)
+    checked: Array = array.astype(np.float64)
+    return checked
 
 
 def check_precisions(
@@ -115,9 +119,7 @@ def check_covariances(
 def _check_matrices(
     given: ArrayLike, structure: CovarianceStructure, k: int, d: int, what: str
 ) -> tuple[Array, Array]:
-    array = check_array(
-        given, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True
-    )
+    array = check_array(given, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True)
     name = f"{structure.name} {what}"
     shape = structure.shape(k, d)
     _check_shape(array, shape, name)

@@ -88,8 +88,7 @@ def _smallest_variances(covariances: Array, constant: NDArray[np.intp]) -> Array
     free = np.setdiff1d(np.arange(covariances.shape[-1]), constant)
     if not free.size or not np.isfinite(covariances).all():
         return np.full(len(covariances), np.inf)
-    smallest: Array = np.linalg.eigvalsh(covariances[:, free[:, None], free])[:, 0]
-    return smallest
+    return np.asarray(np.linalg.eigvalsh(covariances[:, free[:, None], free])[:, 0], np.float64)
 
 
 def _components(which: NDArray[np.intp]) -> str:

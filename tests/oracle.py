@@ -146,30 +146,45 @@ def m_step(X, resp, covariance_type, reg_covar=1e-6, sample_weight=None, eps=Non
     counts = resp.sum(axis=0) + eps
     means = (resp.T @ Y - eps * centre) / counts[:, None]
     d = X.shape[1]
-    scatters = []
+    scatters = np.empty((len(means), d, d))
     for k, mean in enumerate(means):
         difference = Y - mean
-        scatters.append((resp[:, k, None] * difference).T @ difference)
+        scatters[k] = (resp[:, k, None] * difference).T @ difference
+    within = scatters / counts[:, None, None]
     match covariance_type:
         case "full":
-            covariances = [s / n + reg_covar * np.eye(d) for s, n in zip(scatters, counts)]
+            covariances = within + reg_covar * np.eye(d)
         case "tied":
-            covariances = sum(scatters) / counts.sum() + reg_covar * np.eye(d)
+            covariances = scatters.sum(axis=0) / counts.sum() + reg_covar * np.eye(d)
         case "diag":
-            covariances = [np.diag(s) / n + reg_covar for s, n in zip(scatters, counts)]
+            covariances = within.diagonal(axis1=1, axis2=2) + reg_covar
         case "spherical":
-            covariances = [np.trace(s) / (n * d) + reg_covar for s, n in zip(scatters, counts)]
-    return Parameters(
-        counts / counts.sum(), means + centre, np.array(covariances), covariance_type
-    )
+            covariances = within.trace(axis1=1, axis2=2) / d + reg_covar
+    return Parameters(counts / counts.sum(), means + centre, covariances, covariance_type)
 
 
 def initial_parameters(X, resp, covariance_type, reg_covar=1e-6, sample_weight=None):
-    """The start scikit-learn makes of responsibilities: weights divided by n, whatever their sum."""
+    """The start scikit-learn makes of responsibilities: weights divided by n, whatever their sum.
+
+    Responsibilities that leave rows out (k-means++ and random_from_data, one row a component) have
+    no variance: there scikit-learn's own raw moments decide, to the last digit in diag and
+    spherical, and with the moments of *all* rows about the origin in tied.
+    """
     start = m_step(X, resp, covariance_type, reg_covar, sample_weight)
     w = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     counts = (resp * w[:, None]).sum(axis=0) + 10 * np.finfo(np.float64).eps
-    return start._replace(weights=counts / w.sum())
+    start = start._replace(weights=counts / w.sum())
+    if np.allclose(resp.sum(axis=1), 1) or covariance_type == "full":
+        return start
+    resp = resp * w[:, None]
+    means = resp.T @ X / counts[:, None]
+    if covariance_type == "tied":
+        raw = (X * w[:, None]).T @ X - (counts * means.T) @ means
+        return start._replace(covariances=raw / counts.sum() + reg_covar * np.eye(X.shape[1]))
+    variances = (resp.T @ (X * X)) / counts[:, None] - means**2 + reg_covar
+    if covariance_type == "spherical":
+        variances = variances.mean(axis=1)
+    return start._replace(means=means, covariances=variances)
 
 
 def em(X, start, *, tol=1e-3, max_iter=100, reg_covar=1e-6, sample_weight=None):
@@ -224,7 +239,7 @@ def squared_distances(X, centers):
 
 
 def kmeans_plusplus(X, n_clusters, rng, sample_weight=None):
-    """Rows chosen by greedy k-means++: of 2 + log(K) candidates the one that lowers the cost most."""
+    """Rows chosen by greedy k-means++: the best of 2 + log(K) candidates each time."""
     w = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     n_trials = 2 + int(np.log(n_clusters))
     chosen = [rng.choice(len(X), p=w / w.sum())]
@@ -258,9 +273,10 @@ def kmeans(X, n_clusters, rng, sample_weight=None, max_iter=300, tol=1e-4):
         resp = one_hot(labels, n_clusters) * w[:, None]
         counts, sums = resp.sum(axis=0), resp.T @ X
         _fill_empty(X, w, labels, previous, counts, sums)
-        centers = np.array(
-            [s / n if n > 0 else sums[np.argmax(counts)] for s, n in zip(sums, counts)]
-        )
+        occupied = counts > 0
+        # As in scikit-learn, a cluster that stays empty goes where the biggest one is.
+        centers = np.repeat(sums[[np.argmax(counts)]] / counts.max(), n_clusters, axis=0)
+        centers[occupied] = sums[occupied] / counts[occupied, None]
         if np.array_equal(labels, previous_labels):
             return labels
         if ((centers - previous) ** 2).sum() <= threshold:
@@ -274,7 +290,7 @@ def _fill_empty(X, w, labels, centers, counts, sums):
     if not len(empty) or distances.max() == 0:
         return
     farthest = np.argpartition(distances, -len(empty))[: -len(empty) - 1 : -1]
-    for cluster, row in zip(empty, farthest):
+    for cluster, row in zip(empty, farthest, strict=True):
         sums[labels[row]] -= w[row] * X[row]
         counts[labels[row]] -= w[row]
         sums[cluster], counts[cluster] = w[row] * X[row], w[row]

@@ -20,8 +20,7 @@ from callback_fakes import (
 )
 from sklearn.base import clone
 
-from fastgmm import _callback_driver
-from fastgmm._history import History
+from fastgmm import History, _callback_driver
 
 
 @pytest.fixture(params=[Native, Own], ids=["native", "own"])

@@ -1,6 +1,8 @@
 """Callbacks on the mixture itself, with scikit-learn's own callbacks and in its meta-estimators."""
 
 import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from callback_fakes import (
     WEIGHTS,
     FakeMixture,
     Native,
+    Quiet,
     Recorder,
     Spreading,
     X,
@@ -23,7 +26,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fastgmm._history import History
+from fastgmm import GaussianMixture, History
 
 # ---- scikit-learn's own callbacks and meta-estimators
 
@@ -145,12 +148,6 @@ def test_progress_bar_over_processes(capsys):
 # ---- the real estimator
 
 
-@pytest.fixture
-def mixture():
-    # Becomes a plain import once the class is there.
-    return pytest.importorskip("fastgmm.mixture").GaussianMixture
-
-
 BLOBS = np.concatenate([RNG.normal(size=(150, 3)), RNG.normal(3.0, size=(100, 3))])
 BLOB_WEIGHTS = RNG.uniform(0.5, 2.0, size=250)
 TYPES = pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
@@ -159,12 +156,12 @@ TYPES = pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "sph
 @TYPES
 @pytest.mark.parametrize("n_init", [1, 2])
 @pytest.mark.parametrize("weights", [None, BLOB_WEIGHTS], ids=["unweighted", "weighted"])
-def test_mixture_history(mixture, covariance_type, n_init, weights):
+def test_mixture_history(covariance_type, n_init, weights):
     """A watched fit is the fit itself, and its history ends where the fit does."""
     settings = {"covariance_type": covariance_type, "n_init": n_init, "random_state": 0}
-    plain = mixture(2, **settings).fit(BLOBS, sample_weight=weights)
+    plain = GaussianMixture(2, **settings).fit(BLOBS, sample_weight=weights)
     history = History()
-    model = mixture(2, **settings).set_callbacks(history).fit(BLOBS, sample_weight=weights)
+    model = GaussianMixture(2, **settings).set_callbacks(history).fit(BLOBS, sample_weight=weights)
     fitted = {name for name in vars(plain) if name.endswith("_")}
     assert fitted == {name for name in vars(model) if name.endswith("_")}
     for name in fitted:
@@ -182,12 +179,12 @@ def test_mixture_history(mixture, covariance_type, n_init, weights):
 
 @needs_sklearn_callbacks
 @TYPES
-def test_mixture_scores_while_fitting(mixture, covariance_type):
+def test_mixture_scores_while_fitting(covariance_type):
     """The score after an iteration is the bound of the next."""
     from sklearn.callback import ScoringMonitor
 
-    monitor = ScoringMonitor(scoring={"log_likelihood": mixture.score})
-    model = mixture(2, covariance_type=covariance_type, random_state=0)
+    monitor = ScoringMonitor(scoring={"log_likelihood": GaussianMixture.score})
+    model = GaussianMixture(2, covariance_type=covariance_type, random_state=0)
     model.set_callbacks(monitor).fit(BLOBS)
     scores = [row["log_likelihood"] for row in monitor.get_logs().data[1:]]
     assert len(scores) == model.n_iter_
@@ -196,31 +193,31 @@ def test_mixture_scores_while_fitting(mixture, covariance_type):
 
 
 @needs_sklearn_callbacks
-def test_mixture_in_a_search(mixture, capsys):
+def test_mixture_in_a_search(capsys):
     pytest.importorskip("rich")
     from sklearn.callback import ProgressBar
 
-    search = GridSearchCV(mixture(random_state=0), {"n_components": [1, 2]}, cv=2, n_jobs=2)
+    search = GridSearchCV(GaussianMixture(random_state=0), {"n_components": [1, 2]}, cv=2, n_jobs=2)
     search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(BLOBS)
     assert "GaussianMixture - fit" in capsys.readouterr().out
 
 
 @needs_sklearn_callbacks
-def test_mixture_scores_a_data_frame(mixture):
+def test_mixture_scores_a_data_frame():
     """Scorers see the frame with its column names, else scikit-learn warns."""
     pd = pytest.importorskip("pandas")
     from sklearn.callback import ScoringMonitor
 
-    monitor = ScoringMonitor(scoring={"log_likelihood": mixture.score})
-    model = mixture(2, random_state=0).set_callbacks(monitor)
+    monitor = ScoringMonitor(scoring={"log_likelihood": GaussianMixture.score})
+    model = GaussianMixture(2, random_state=0).set_callbacks(monitor)
     model.fit(pd.DataFrame(BLOBS, columns=["a", "b", "c"]))
     assert len(monitor.get_logs().data) == model.n_iter_ + 1
 
 
 @pytest.mark.parametrize("where", ["setup", ("end", "iteration"), ("end", "fit"), "teardown"])
 @pytest.mark.parametrize("already_fitted", [False, True])
-def test_mixture_is_unchanged_when_a_callback_raises(mixture, where, already_fitted):
-    model = mixture(2, random_state=0)
+def test_mixture_is_unchanged_when_a_callback_raises(where, already_fitted):
+    model = GaussianMixture(2, random_state=0)
     if already_fitted:
         model.fit(BLOBS[:100, :2])
     model.set_callbacks(Recorder(fail_at=where))
@@ -232,17 +229,32 @@ def test_mixture_is_unchanged_when_a_callback_raises(mixture, where, already_fit
     assert all(after[name] is before[name] for name in before)
 
 
-def test_mixture_pickles_and_clones_without_callback_state(mixture):
-    model = mixture(2, random_state=0).set_callbacks(Recorder(), History()).fit(BLOBS)
+def test_mixture_pickles_and_clones_without_callback_state():
+    model = GaussianMixture(2, random_state=0).set_callbacks(Recorder(), History()).fit(BLOBS)
     twin = pickle.loads(pickle.dumps(model))
     assert set(vars(model)) - set(vars(twin)) == {"_skl_callbacks"}
     assert set(vars(clone(model))) == {*model.get_params(), "_skl_callbacks"}
 
 
 @pytest.mark.parametrize("method", ["fit", "fit_predict"])
-def test_mixture_without_iterations(mixture, method):
+def test_mixture_without_iterations(method):
     history, recorder = History(), Recorder()
-    model = mixture(2, max_iter=0, random_state=0).set_callbacks(history, recorder)
+    model = GaussianMixture(2, max_iter=0, random_state=0).set_callbacks(history, recorder)
     getattr(model, method)(BLOBS)
     assert len(history) == 0
     assert recorder.count("setup") == recorder.count("teardown") == 1
+
+
+def test_mixture_fitted_from_several_threads():
+    """One estimator, fits at once: every callback set up is torn down."""
+    recorder = Quiet()
+    model = GaussianMixture(2, random_state=0, max_iter=50, n_threads=1).set_callbacks(recorder)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads change over as often as can be
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(model.fit, [BLOBS] * 60))
+    finally:
+        sys.setswitchinterval(interval)
+    assert recorder.count("setup") == recorder.count("teardown") == 60
+    assert not hasattr(model, "_callback_fit_ctx")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from callback_fakes import WEIGHTS, Native, Own, Quiet, Recorder, X, log_density, trajectory
 
-from fastgmm._history import History
+from fastgmm import History
 
 
 @pytest.fixture(params=[Native, Own], ids=["native", "own"])

@@ -10,7 +10,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
-from fastgmm import _verbose
+from fastgmm import GaussianMixture, _verbose
 from fastgmm._observers import Iteration
 from fastgmm._verbose import VerboseObserver
 
@@ -113,10 +113,8 @@ def test_no_standard_output(monkeypatch):
 @pytest.mark.parametrize("verbose", [0, 1, 2])
 @pytest.mark.parametrize("settings", [{"tol": 1e-4}, {"max_iter": 2}, {"n_init": 2}])
 def test_mixture_prints_what_scikit_learn_prints(verbose, settings, capsys):
-    # Becomes a plain import once the class is there.
-    mixture = pytest.importorskip("fastgmm.mixture").GaussianMixture
     printed = []
-    for kind in (SklearnMixture, mixture):
+    for kind in (SklearnMixture, GaussianMixture):
         model = kind(2, verbose=verbose, verbose_interval=2, **START, **settings)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)

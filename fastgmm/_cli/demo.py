@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["run_demo"]
 
+CovarianceType = Literal["full", "tied", "diag", "spherical"]
 FEATURES = ("eruption duration (min)", "waiting time (min)")
-TYPES = ("full", "tied", "diag", "spherical")
+TYPES: tuple[CovarianceType, ...] = ("full", "tied", "diag", "spherical")
 COMPONENTS = (1, 2, 3, 4, 5, 6)
 # Okabe and Ito's colours, told apart by colour-blind eyes; markers say it a second time.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -50,7 +51,7 @@ def run_demo(picture: str) -> None:
         for k in COMPONENTS
     }
     seconds = time.perf_counter() - start
-    bic = {key: model.bic(X) for key, model in models.items()}
+    bic: dict[tuple[int, str], float] = {key: model.bic(X) for key, model in models.items()}
     best = min(bic, key=lambda key: bic[key])
     rows = [
         [f"{k}", *(f"{bic[k, t]:.1f}{'*' if (k, t) == best else ' '}" for t in TYPES)]

@@ -6,8 +6,11 @@ raises, draws no random numbers and calls no BLAS, so that blocks may run on any
 Flat statistics (see ``fastgmm._stats``): ``[log-likelihood, weight, mass K, first K*d, second]``.
 """
 
+from typing import Any
+
 import numpy as np
 
+from .arrays import Array, Labels, Rows
 from .kinds import add_moments, log_density, nearest
 from .options import device, entry
 from .tile import exponentiate, load, log_totals, scale_columns, tile_rows
@@ -22,7 +25,7 @@ def scratch_size(n_features: int, n_components: int) -> int:
 
 
 @device
-def _split(scratch, d, n_components):
+def _split(scratch: Array, d: int, n_components: int) -> Any:
     """Divide the scratch into tile, work, logs and three vectors; return them and the tile size."""
     rows = scratch.shape[0] // (2 * d + n_components + 4)
     tile = scratch[: d * rows].reshape(d, rows)
@@ -37,7 +40,7 @@ def _split(scratch, d, n_components):
 
 
 @device
-def _split_statistics(statistics, d, n_components):
+def _split_statistics(statistics: Array, d: int, n_components: int) -> Any:
     mass = statistics[2 : 2 + n_components]
     start = 2 + n_components
     first = statistics[start : start + n_components * d].reshape(n_components, d)
@@ -48,7 +51,15 @@ def _split_statistics(statistics, d, n_components):
 
 
 @device
-def _weigh(logs, rows, start, weights, total, density, statistics):
+def _weigh(
+    logs: Array,
+    rows: int,
+    start: int,
+    weights: Array,
+    total: Array,
+    density: Array,
+    statistics: Array,
+) -> None:
     """Turn exponentials into weighted responsibilities; add log-likelihood and weight."""
     log_likelihood = 0.0
     if weights.shape[0] == 0:
@@ -70,7 +81,7 @@ def _weigh(logs, rows, start, weights, total, density, statistics):
 
 
 @device
-def _place_lost(params, tile, rows, logs, total):
+def _place_lost(params: Any, tile: Array, rows: int, logs: Array, total: Array) -> None:
     """Give each row of density 0 to its nearest component."""
     for b in range(rows):
         if total[b] == 0.0:
@@ -79,7 +90,7 @@ def _place_lost(params, tile, rows, logs, total):
 
 
 @entry
-def em_block(X, params, weights, scratch, statistics):
+def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: Array) -> None:
     """Add the statistics of one block of rows.
 
     X : IN (n, d); params : IN; weights : IN (n,), or (0,) for ones; scratch : WORK;
@@ -101,7 +112,7 @@ def em_block(X, params, weights, scratch, statistics):
 
 
 @device
-def _write_row_labels(logs, rows, top, labels, start):
+def _write_row_labels(logs: Array, rows: int, top: Array, labels: Labels, start: int) -> None:
     """Write the index of the largest log-density of each row; the first one wins a tie."""
     for b in range(rows):
         top[b] = logs[0, b]
@@ -114,28 +125,28 @@ def _write_row_labels(logs, rows, top, labels, start):
 
 
 @device
-def _write_transposed(logs, rows, start, out):
+def _write_transposed(logs: Array, rows: int, start: int, out: Array) -> None:
     for b in range(rows):
         for k in range(logs.shape[0]):
             out[start + b, k] = logs[k, b]
 
 
 @device
-def _normalise(logs, rows, total):
+def _normalise(logs: Array, rows: int, total: Array) -> None:
     for b in range(rows):
         total[b] = 1.0 / total[b]
     scale_columns(logs, rows, total)
 
 
 @entry
-def map_block(X, params, what, scratch, out, labels):
+def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, labels: Labels) -> None:
     """Map one block of rows to what is asked for.
 
     X : IN (n, d); params : IN; what : one of the constants of this file; scratch : WORK;
     out : OUT (n, 1) or (n, K) float64, or labels : OUT (n,) int64, whichever it needs.
     """
     n_components, d = params.means.shape
-    size, tile, work, logs, top, total, density = _split(scratch, d, n_components)
+    size, tile, work, logs, top, total, _ = _split(scratch, d, n_components)
     for start in range(0, X.shape[0], size):
         rows = min(size, X.shape[0] - start)
         load(X, start, rows, tile)
@@ -159,7 +170,9 @@ def map_block(X, params, what, scratch, out, labels):
 
 
 @entry
-def moments_block(X, params, responsibilities, scratch, statistics):
+def moments_block(
+    X: Rows, params: Any, responsibilities: Array, scratch: Array, statistics: Array
+) -> None:
     """Add the statistics of one block of rows for given responsibilities; no log-likelihood.
 
     X : IN (n, d); params : IN, of which only the means count; responsibilities : IN (n, K),

@@ -1,14 +1,17 @@
 """The one kernel that looks for NaN and infinities, strictly."""
 
+from typing import Any
+
 import numpy as np
 
+from .arrays import Rows
 from .options import entry
 
 _STRETCH = 1024
 
 
 @entry
-def first_nonfinite(X, params):
+def first_nonfinite(X: Rows, params: Any) -> int:
     """Return the flat index of the first entry of X (n, d) that is not finite, or -1.
 
     ``params`` is not read; entry points take rows and parameters.

@@ -4,11 +4,11 @@ Square distances are summed from differences, never expanded into products, so t
 the origin lose no digits.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array, Labels, Rows
 from .options import device, entry
 from .tile import load, tile_rows
 
@@ -16,7 +16,7 @@ from .tile import load, tile_rows
 class Centres(NamedTuple):
     """Cluster centres as the kernels read them: C-contiguous, read-only float64 (K, d)."""
 
-    means: NDArray[np.float64]
+    means: Array
 
 
 def scratch_size(n_features: int, n_components: int) -> int:
@@ -25,7 +25,7 @@ def scratch_size(n_features: int, n_components: int) -> int:
 
 
 @device
-def _square_distances(tile, rows, centres, k, out):
+def _square_distances(tile: Array, rows: int, centres: Array, k: int, out: Array) -> None:
     for b in range(rows):
         out[b] = 0.0
     for j in range(tile.shape[0]):
@@ -36,7 +36,15 @@ def _square_distances(tile, rows, centres, k, out):
 
 
 @entry
-def seed_block(X, centres, weights, closest, update, scratch, potentials):
+def seed_block(
+    X: Rows,
+    centres: Any,
+    weights: Array,
+    closest: Array,
+    update: bool,
+    scratch: Array,
+    potentials: Array,
+) -> None:
     """Take candidates for the next seed of k-means++ into account.
 
     X : IN (n, d); centres : IN, the candidates; weights : IN (n,) or (0,) for ones;
@@ -71,7 +79,9 @@ def seed_block(X, centres, weights, closest, update, scratch, potentials):
 
 
 @entry
-def assign_block(X, centres, weights, labels, scratch, statistics):
+def assign_block(
+    X: Rows, centres: Any, weights: Array, labels: Labels, scratch: Array, statistics: Array
+) -> None:
     """Assign rows to their nearest centre and sum them up.
 
     X : IN (n, d); centres : IN; weights : IN (n,) or (0,) for ones; labels : INOUT (n,) int32;
@@ -101,19 +111,19 @@ def assign_block(X, centres, weights, labels, scratch, statistics):
                 best[b] = distances[b] if closer else best[b]
                 nearest[b] = number if closer else nearest[b]
         for b in range(rows):
-            k = np.int64(nearest[b])
+            label = np.int64(nearest[b])
             i = start + b
-            if labels[i] != k:
-                labels[i] = k
+            if labels[i] != label:
+                labels[i] = label
                 statistics[0] += 1.0
             w = 1.0 if weights.shape[0] == 0 else weights[i]
-            mass[k] += w
+            mass[label] += w
             for j in range(d):
-                first[k, j] += w * (np.float64(X[i, j]) - means[k, j])
+                first[label, j] += w * (np.float64(X[i, j]) - means[label, j])
 
 
 @entry
-def square_distances_block(X, centres, labels, out):
+def square_distances_block(X: Rows, centres: Any, labels: Labels, out: Array) -> None:
     """Write the square distance of each row to its own centre to out (n,)."""
     means = centres.means
     for i in range(X.shape[0]):
@@ -125,7 +135,9 @@ def square_distances_block(X, centres, labels, out):
 
 
 @entry
-def labelled_block(X, centres, weights, labels, statistics):
+def labelled_block(
+    X: Rows, centres: Any, weights: Array, labels: Labels, statistics: Array
+) -> None:
     """Add the moments of rows that belong to one component each.
 
     X : IN (n, d); centres : IN, what moments are taken about; weights : IN (n,) or (0,) for ones;

@@ -7,6 +7,7 @@ digest of all kernel sources and options in its ``__qualname__``, which is part 
 file's name: what was compiled from other sources is simply never found.
 """
 
+import contextlib
 import hashlib
 import os
 import types
@@ -91,10 +92,9 @@ def strict_device(function: F) -> F:
 def _cached(function: Callable[..., Any]) -> Any:
     dispatcher = _jit(function, FASTMATH)
     if CACHE_WANTED and not JIT_DISABLED:
-        try:
+        # Where no folder is writable, compile anew in each process rather than fail.
+        with contextlib.suppress(RuntimeError):
             dispatcher._cache = _ForgivingCache(dispatcher.py_func)
-        except RuntimeError:
-            pass  # no folder is writable: compile anew in each process rather than fail
     return dispatcher
 
 

@@ -5,14 +5,12 @@ covariances, the row whitened once by the shared factor.  Precisions have one co
 component or one for each feature.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .options import device
-
-Array = NDArray[np.float64]
 
 
 class Scaled(NamedTuple):
@@ -28,7 +26,7 @@ class Scaled(NamedTuple):
 
 
 @device
-def _whiten(tile, rows, factor, origin, whitened):
+def _whiten(tile: Array, rows: int, factor: Array, origin: Array, whitened: Array) -> None:
     """Write factor (tile - origin) to whitened (d, rows); factor is lower triangular."""
     for i in range(tile.shape[0]):
         for b in range(rows):
@@ -41,7 +39,7 @@ def _whiten(tile, rows, factor, origin, whitened):
 
 
 @device
-def log_density(params, tile, rows, work, logs):
+def log_density(params: Any, tile: Array, rows: int, work: Array, logs: Array) -> None:
     """Write the log-densities of a tile (d, rows) to logs (K, rows); work is (d + 1, rows)."""
     centres, precisions, constants = params.centres, params.precisions, params.constants
     n_components, d = centres.shape
@@ -73,7 +71,7 @@ def log_density(params, tile, rows, work, logs):
 
 
 @device
-def _nearest_whitened(params, row):
+def _nearest_whitened(params: Any, row: Array) -> int:
     """Do the same for a shared factor: the whitened row itself may overflow."""
     means, factor, constants = params.means, params.factor, params.constants
     n_components, d = means.shape
@@ -100,7 +98,16 @@ def _nearest_whitened(params, row):
 
 
 @device
-def add_moments(params, tile, rows, responsibilities, work, mass, first, second):
+def add_moments(
+    params: Any,
+    tile: Array,
+    rows: int,
+    responsibilities: Array,
+    work: Array,
+    mass: Array,
+    first: Array,
+    second: Array,
+) -> None:
     """Add a tile's moments to mass (K,), first (K, d) and second.
 
     second has a column for each feature, one column for the sum over features, or none.
@@ -131,7 +138,7 @@ def add_moments(params, tile, rows, responsibilities, work, mass, first, second)
 
 
 @device
-def nearest(params, row):
+def nearest(params: Any, row: Array) -> int:
     """Return the component nearest to a row so far out that every square distance overflows."""
     precisions, constants, factor = params.precisions, params.constants, params.factor
     if factor.shape[0] > 0:

@@ -5,12 +5,10 @@ they vectorise whatever the number of features.  ``tile[j, b]`` is feature j of 
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array, Rows
 from .exp import exp_nonpositive, log_positive
 from .options import device
-
-Array = NDArray[np.float64]
 
 # A tile and its scratch should stay in the second-level cache.
 _TILE_BYTES = 1 << 18
@@ -25,7 +23,7 @@ def tile_rows(n_features: int, n_components: int) -> int:
 
 
 @device
-def load(X, start, rows, tile):
+def load(X: Rows, start: int, rows: int, tile: Array) -> None:
     """Transpose ``rows`` rows of X (n, d), from ``start`` on, into tile (d, rows) as float64."""
     for b in range(rows):
         for j in range(tile.shape[0]):
@@ -33,7 +31,7 @@ def load(X, start, rows, tile):
 
 
 @device
-def exponentiate(logs, rows, top, total):
+def exponentiate(logs: Array, rows: int, top: Array, total: Array) -> int:
     """Replace logs (K, rows) by exp(logs - top), where top (rows,) is the largest of each row.
 
     total (rows,) receives the sums.  Returns how many rows have a density of exactly 0 in every
@@ -60,7 +58,7 @@ def exponentiate(logs, rows, top, total):
 
 
 @device
-def log_totals(top, total, rows, out):
+def log_totals(top: Array, total: Array, rows: int, out: Array) -> None:
     """Write top + log(total) to out (rows,): the log-densities; -inf where total is 0."""
     for b in range(rows):
         value = top[b] + log_positive(total[b] if total[b] > 0.0 else 1.0)
@@ -68,7 +66,7 @@ def log_totals(top, total, rows, out):
 
 
 @device
-def scale_columns(values, rows, factor):
+def scale_columns(values: Array, rows: int, factor: Array) -> None:
     """Multiply column b of values (K, rows) by factor[b]."""
     for k in range(values.shape[0]):
         for b in range(rows):

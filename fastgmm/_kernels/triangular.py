@@ -4,14 +4,12 @@
 ``A_k = sum r (x - m_k)`` and ``B_k = sum r (x - m_k)(x - m_k)^T`` as a packed lower triangle.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .options import device
-
-Array = NDArray[np.float64]
 
 
 class Triangular(NamedTuple):
@@ -22,10 +20,8 @@ class Triangular(NamedTuple):
     constants: Array  # (K,)
 
 
-
-
 @device
-def log_density(params, tile, rows, work, logs):
+def log_density(params: Any, tile: Array, rows: int, work: Array, logs: Array) -> None:
     """Write the log-densities of a tile (d, rows) to logs (K, rows); work is (d + 1, rows)."""
     means, factors, constants = params
     n_components, d = means.shape
@@ -56,7 +52,16 @@ def log_density(params, tile, rows, work, logs):
 
 
 @device
-def add_moments(params, tile, rows, responsibilities, work, mass, first, second):
+def add_moments(
+    params: Any,
+    tile: Array,
+    rows: int,
+    responsibilities: Array,
+    work: Array,
+    mass: Array,
+    first: Array,
+    second: Array,
+) -> None:
     """Add a tile's moments to mass (K,), first (K, d) and second (K, d (d + 1) / 2)."""
     means = params.means
     n_components, d = means.shape
@@ -87,7 +92,7 @@ def add_moments(params, tile, rows, responsibilities, work, mass, first, second)
 
 
 @device
-def nearest(params, row):
+def nearest(params: Any, row: Array) -> int:
     """Return the component nearest to a row so far out that every square distance overflows."""
     means, factors, constants = params
     n_components, d = means.shape

@@ -1,0 +1,24 @@
+"""scikit-learn's estimator checks: no failure, no expected failure."""
+
+import pytest
+from sklearn.mixture import GaussianMixture as SklearnMixture
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+
+from fastgmm import GaussianMixture
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::fastgmm.FitWarning")
+@parametrize_with_checks([GaussianMixture()])
+def test_check(estimator, check):
+    check(estimator)
+
+
+def test_every_check_of_scikit_learns_class_applies():
+    def names(estimator):
+        return {check.func.__name__ for _, check in estimator_checks_generator(estimator)}
+
+    # The array API is scikit-learn's own business; our tag says so.
+    ours, theirs = names(GaussianMixture()), names(SklearnMixture())
+    assert theirs - ours <= {"check_array_api_input"}
+    assert any("sample_weight" in name for name in ours)
