@@ -33,6 +33,8 @@ from ._validation import (
 
 Array = NDArray[np.float64]
 
+_INPUT_ATTRIBUTES = ("n_features_in_", "feature_names_in_")  # set by scikit-learn's validation
+
 
 class BaseMixture(CallbackSupport, DensityMixin, BaseEstimator):  # type: ignore[misc]
     """Fitting as a transaction, and all that needs fitted parameters alone."""
@@ -89,14 +91,13 @@ class BaseMixture(CallbackSupport, DensityMixin, BaseEstimator):  # type: ignore
             If components are nearly empty or held up by ``reg_covar``, columns are constant, or
             the likelihood decreased.
         """
-        before = dict(self.__dict__)
-        try:
-            attributes = self._fit(X, y, sample_weight)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-        self.__dict__.update(attributes)
+        # A twin is fitted: several threads may fit one estimator, and what goes wrong stays there.
+        twin = object.__new__(type(self))  # copy.copy would leave the callbacks behind
+        twin.__dict__.update(self.__dict__)
+        attributes = twin._fit(X, y, sample_weight)
+        self.__dict__.pop("feature_names_in_", None)
+        seen = {name: value for name, value in vars(twin).items() if name in _INPUT_ATTRIBUTES}
+        self.__dict__.update(seen, **attributes)
         return self
 
     def fit_predict(
@@ -225,6 +226,10 @@ class BaseMixture(CallbackSupport, DensityMixin, BaseEstimator):  # type: ignore
         log_likelihood : float
             Natural logarithm, per unit of weight.
         """
+        check_is_fitted(self)
+        if sample_weight is None and getattr(X, "dtype", None) == self.means_.dtype == np.float32:
+            # the float32 mean of float32 numbers, like scikit-learn's, to the last digit
+            return float(self.score_samples(X).mean())
         total, weight = self._sum(X, sample_weight, LOG_DENSITY)
         return total / weight
 

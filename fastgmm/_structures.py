@@ -411,7 +411,8 @@ class Spherical(_Variances):
     def covariances(
         self, stats: SufficientStats, means: Array, mass: Array, reg: float, scatter: Scatter | None
     ) -> Array:
-        return _central_squares(stats, means, mass)[:, 0] / means.shape[1] + reg
+        variances: Array = _central_squares(stats, means, mass)[:, 0] / means.shape[1] + reg
+        return variances
 
     def seed_covariances(
         self, rows: Array, mass: float, reg: float, scatter: Scatter | None

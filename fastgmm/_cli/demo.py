@@ -51,8 +51,8 @@ def run_demo(picture: str) -> None:
         for k in COMPONENTS
     }
     seconds = time.perf_counter() - start
-    bic: dict[tuple[int, str], float] = {key: model.bic(X) for key, model in models.items()}
-    best = min(bic, key=lambda key: bic[key])
+    bic = {key: model.bic(X) for key, model in models.items()}
+    best = min(models, key=lambda key: bic[key])
     rows = [
         [f"{k}", *(f"{bic[k, t]:.1f}{'*' if (k, t) == best else ' '}" for t in TYPES)]
         for k in COMPONENTS
@@ -73,7 +73,7 @@ def run_demo(picture: str) -> None:
 def draw(
     model: GaussianMixture,
     X: NDArray[np.float64],
-    bic: dict[tuple[int, str], float],
+    bic: dict[tuple[int, CovarianceType], float],
     path: str,
 ) -> None:
     """Draw the data with the chosen mixture, and the BIC of all, into a file.
