@@ -21,14 +21,14 @@ from ._passes import (
     MapPass,
     ScorePass,
 )
-from ._sources import ArraySource, NonFiniteRows
+from ._sources import ArraySource, UnfitRow
 from ._structures import STRUCTURES, CovarianceStructure
 from ._threads import Workers
 from ._validation import (
     check_rows,
     check_sample_weight,
-    nonfinite_message,
     params_of,
+    unfit_message,
 )
 
 Array = NDArray[np.float64]
@@ -322,5 +322,5 @@ class BaseMixture(CallbackSupport, DensityMixin, BaseEstimator):  # type: ignore
     def _reported(self, call: Any, task: Any) -> Any:
         try:
             return call(task)
-        except NonFiniteRows as error:
-            raise ValueError(nonfinite_message(error, type(self).__name__)) from None
+        except UnfitRow as error:
+            raise ValueError(unfit_message(error, type(self).__name__)) from None

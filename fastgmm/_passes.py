@@ -257,6 +257,7 @@ class MapPass:
             target = wide if wide.dtype == np.float64 else np.empty(wide.shape)
             em_pass.map_block(block.rows, self.params, self.what, scratch, target, _NO_LONG_LABELS)
             if target is not wide:
-                wide[...] = target
+                with np.errstate(over="ignore"):  # -inf is what such a log-density is in float32
+                    wide[...] = target
 
         return run

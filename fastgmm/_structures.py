@@ -299,7 +299,7 @@ class Tied:
         return _from_factor(precisions_cholesky)
 
     def min_support(self, n_features: int) -> int:
-        return 1
+        return 2  # one row alone decides where its component is, and nothing else
 
     def kernel_params(
         self, params: Params, log_weights: Array, scatter: Scatter | None

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array, validate_data
 
-from ._sources import NonFiniteRows
+from ._sources import UnfitRow
 from ._structures import CovarianceStructure, IllDefinedCovariance, Params
 
 Array = NDArray[np.float64]
@@ -19,11 +19,6 @@ ILL_DEFINED = (
 FLOAT32_HINT = (
     " The numerical accuracy can also be improved by passing float64 data instead of float32."
 )
-TOO_LARGE = (
-    "Fitting the mixture model failed because sums of squares overflow: the largest entry of X is "
-    "beyond {limit:.0e}. Divide X by a large constant, or subtract an offset first."
-)
-_LARGEST_SQUARABLE = 1e150
 
 
 def check_rows(estimator: Any, X: Any, *, reset: bool) -> NDArray[Any]:
@@ -64,8 +59,13 @@ def check_sample_weight(sample_weight: ArrayLike | None, n_rows: int) -> Array |
     return weights
 
 
-def nonfinite_message(error: NonFiniteRows, name: str) -> str:
+def unfit_message(error: UnfitRow, name: str) -> str:
     """Return what to tell about a row that is not finite."""
+    if np.isfinite(error.value):
+        return (
+            f"Input X contains {error.value:g} in row {error.row}, column {error.column} (counted "
+            "from 0), which is too large: its square overflows. Scale X, or drop such rows."
+        )
     what = "NaN" if np.isnan(error.value) else "infinity or a value too large for dtype('float64')"
     return (
         f"Input X contains {what}.\nThe first is in row {error.row}, column {error.column} "
@@ -146,11 +146,16 @@ def _check_shape(array: NDArray[Any], shape: tuple[int, ...], name: str) -> None
         )
 
 
-def ill_defined_message(dtype: np.dtype[Any], largest: float) -> str:
-    """Return why a covariance could not be factorised; ``largest`` is the largest |entry| of X."""
-    if largest > _LARGEST_SQUARABLE:
-        return TOO_LARGE.format(limit=_LARGEST_SQUARABLE)
+def ill_defined_message(dtype: np.dtype[Any]) -> str:
+    """Return why a covariance could not be factorised."""
     return ILL_DEFINED + (FLOAT32_HINT if dtype == np.float32 else "")
+
+
+def largest_fittable(rows: NDArray[Any]) -> float:
+    """Return how large entries may be: neither sums of squares nor covariances must overflow."""
+    if rows.dtype == np.float32:
+        return float(np.sqrt(np.finfo(np.float32).max / 8.0))  # the attributes are float32
+    return float(np.sqrt(np.finfo(np.float64).max / (8.0 * len(rows))))
 
 
 def params_of(estimator: Any) -> Params:

@@ -18,7 +18,7 @@ from ._em import EMResult
 from ._multistart import Resume, Settings, fit_best_of
 from ._observers import Observer
 from ._passes import LOG_DENSITY, PROBABILITIES
-from ._sources import ArraySource, NonFiniteRows
+from ._sources import ArraySource, UnfitRow
 from ._structures import IllDefinedCovariance, Params
 from ._threads import Workers
 from ._validation import (
@@ -29,8 +29,9 @@ from ._validation import (
     check_sample_weight,
     check_weights,
     ill_defined_message,
-    nonfinite_message,
+    largest_fittable,
     params_of,
+    unfit_message,
 )
 from ._verbose import VerboseObserver
 from ._warnings import FitWarning, diagnose
@@ -228,7 +229,7 @@ class GaussianMixture(BaseMixture):
         resume = self._resume(rows.shape[1])
         rng = check_random_state(self.random_state)
         with Workers(self.n_threads) as workers:
-            source = ArraySource(rows, workers, weights)
+            source = ArraySource(rows, workers, weights, largest_fittable(rows))
             attributes_of = self._attributes_in(source.dtype)
             observers: list[Observer] = []
             if self.verbose:
@@ -248,11 +249,10 @@ class GaussianMixture(BaseMixture):
             try:
                 outcome = fit_best_of(source, settings, rng, resume, observers)
                 source.check_finite()
-            except NonFiniteRows as error:
-                raise ValueError(nonfinite_message(error, type(self).__name__)) from None
+            except UnfitRow as error:
+                raise ValueError(unfit_message(error, type(self).__name__)) from None
             except IllDefinedCovariance:
-                largest = float(np.abs(rows).max())
-                raise ValueError(ill_defined_message(source.dtype, largest)) from None
+                raise ValueError(ill_defined_message(source.dtype)) from None
             self._warn(source, settings, outcome.best, outcome.n_distinct)
             attributes = {
                 **attributes_of(outcome.best.params),

@@ -1,8 +1,6 @@
-"""The one kernel that looks for NaN and infinities, strictly."""
+"""The one kernel that looks for NaN, infinities and numbers too large to be squared."""
 
 from typing import Any
-
-import numpy as np
 
 from .arrays import Rows
 from .options import entry
@@ -11,8 +9,10 @@ _STRETCH = 1024
 
 
 @entry
-def first_nonfinite(X: Rows, params: Any) -> int:
-    """Return the flat index of the first entry of X (n, d) that is not finite, or -1.
+def first_unfit(X: Rows, params: Any, limit: float) -> int:
+    """Return the flat index of the first entry of X (n, d) not below limit in size, or -1.
+
+    NaN counts, and with a limit of infinity so do just NaN and the infinities.
 
     ``params`` is not read; entry points take rows and parameters.
     """
@@ -21,11 +21,9 @@ def first_nonfinite(X: Rows, params: Any) -> int:
         stop = min(start + _STRETCH, flat.shape[0])
         suspicious = 0
         for i in range(start, stop):
-            # x - x is 0 for finite numbers and NaN otherwise
-            difference = flat[i] - flat[i]
-            suspicious += 1 if difference != 0.0 else 0
+            suspicious += 0 if abs(flat[i]) < limit else 1  # NaN is below nothing
         if suspicious > 0:
             for i in range(start, stop):
-                if not np.isfinite(flat[i]):
+                if not abs(flat[i]) < limit:
                     return i
     return -1

@@ -13,7 +13,7 @@ from numba.extending import overload
 
 from . import scaled, triangular
 from .arrays import Array
-from .options import JIT_DISABLED, device_options
+from .options import JIT_DISABLED, overload_options
 from .scaled import Scaled
 from .triangular import Triangular
 
@@ -72,13 +72,14 @@ def nearest(params: Any, row: Array) -> int:
 def _resolve_by_kind(function: Callable[..., Any]) -> None:
     """Let Numba replace calls of a function by its namesake for the kind of the parameters."""
     name = function.__name__
+    first = getattr(triangular, name)
 
     def choose(params: Any, *_: Any) -> Any:
         return getattr(_MODULES[params.instance_class], name).py_func
 
     # Numba wants the signatures of both to agree, annotations included.
-    choose.__signature__ = inspect.signature(getattr(triangular, name).py_func)  # type: ignore[attr-defined]
-    overload(function, jit_options=device_options())(choose)
+    choose.__signature__ = inspect.signature(first.py_func)  # type: ignore[attr-defined]
+    overload(function, jit_options=overload_options(first))(choose)
 
 
 if not JIT_DISABLED:

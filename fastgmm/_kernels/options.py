@@ -22,7 +22,8 @@ from numba.core.caching import FunctionCache
 # contract and reassoc make FMAs and vectorised sums possible, nsz and arcp are free riders.
 # Never nnan or ninf: -inf is the log of an empty component's weight, and means what it says.
 FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
-# Functions that rely on the exact order of their additions (exp and log split numbers in two).
+# For functions that rely on the order of their operations: exp and log split numbers in two, and
+# the search for the component nearest to a far-out row divides before it squares.
 STRICT = frozenset({"contract"})
 
 COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": None}
@@ -74,9 +75,9 @@ def _jit(function: Callable[..., Any], fastmath: frozenset[str]) -> Any:
     return numba.njit(fastmath=set(fastmath), **COMMON)(function)
 
 
-def device_options() -> dict[str, Any]:
-    """Return the options of ``device`` for functions that Numba compiles as overloads."""
-    return {"fastmath": set(FASTMATH), **COMMON}
+def overload_options(dispatcher: Any) -> dict[str, Any]:
+    """Return the options of a compiled function, for Numba to compile it as an overload."""
+    return {"fastmath": set(dispatcher.targetoptions["fastmath"]), **COMMON}
 
 
 def device(function: F) -> F:
@@ -85,7 +86,7 @@ def device(function: F) -> F:
 
 
 def strict_device(function: F) -> F:
-    """Compile like ``device``, without reordering of additions."""
+    """Compile like ``device``, but keep the order of operations: it matters here."""
     return _jit(function, STRICT)  # type: ignore[no-any-return]
 
 

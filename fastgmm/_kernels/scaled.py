@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array
-from .options import device
+from .options import device, strict_device
 
 
 class Scaled(NamedTuple):
@@ -70,7 +70,7 @@ def log_density(params: Any, tile: Array, rows: int, work: Array, logs: Array) -
             squares[b] = constant - q if q < np.inf else -np.inf
 
 
-@device
+@strict_device
 def _nearest_whitened(params: Any, row: Array) -> int:
     """Do the same for a shared factor: the whitened row itself may overflow."""
     means, factor, constants = params.means, params.factor, params.constants
@@ -137,7 +137,7 @@ def add_moments(
                 second[k, 0] += square
 
 
-@device
+@strict_device
 def nearest(params: Any, row: Array) -> int:
     """Return the component nearest to a row so far out that every square distance overflows."""
     precisions, constants, factor = params.precisions, params.constants, params.factor

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array
-from .options import device
+from .options import device, strict_device
 
 
 class Triangular(NamedTuple):
@@ -91,7 +91,7 @@ def add_moments(
                 pair += 1
 
 
-@device
+@strict_device
 def nearest(params: Any, row: Array) -> int:
     """Return the component nearest to a row so far out that every square distance overflows."""
     means, factors, constants = params

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._kernels.finite import first_nonfinite
+from .._kernels.finite import first_unfit
 from .._passes import NO_WEIGHTS, Block, ReducePass, RowMap
 from .._threads import Workers
 from ._base import block_rows
@@ -13,8 +13,8 @@ from ._base import block_rows
 Array = NDArray[np.float64]
 
 
-class NonFiniteRows(ValueError):
-    """A row holds NaN or an infinity."""
+class UnfitRow(ValueError):
+    """A row holds NaN, an infinity, or a number too large to be squared and summed up."""
 
     def __init__(self, row: int, column: int, value: float) -> None:
         super().__init__(row, column, value)
@@ -22,16 +22,24 @@ class NonFiniteRows(ValueError):
 
 
 class ArraySource:
-    """Rows of a 2-D array, read and checked block by block, never copied whole."""
+    """Rows of a 2-D array, read and checked block by block, never copied whole.
+
+    Every entry must be finite, and smaller than ``limit`` in size.
+    """
 
     def __init__(
-        self, X: NDArray[Any], workers: Workers, sample_weight: Array | None = None
+        self,
+        X: NDArray[Any],
+        workers: Workers,
+        sample_weight: Array | None = None,
+        limit: float = np.inf,
     ) -> None:
         self.n_rows, self.n_features = X.shape
         self.weights = sample_weight
         # float32 stays as it is; every other real type is read as float64
         self.dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
         self._workers = workers
+        self._limit = limit
         self._X = X
         self._rows = block_rows(self.n_features)
         self.n_blocks = -(-self.n_rows // self._rows)
@@ -84,10 +92,10 @@ class ArraySource:
     def sample(self, index: NDArray[np.int64]) -> "ArraySource":
         """Return a source of the rows of these numbers alone."""
         weights = None if self.weights is None else _readonly(self.weights[index])
-        return ArraySource(self._X[index], self._workers, weights)
+        return ArraySource(self._X[index], self._workers, weights, self._limit)
 
     def check_finite(self) -> None:
-        """Raise NonFiniteRows unless every row that was not read yet is finite, too."""
+        """Raise UnfitRow unless every row that was not read yet is finite, too."""
         missing = [number for number in range(self.n_blocks) if not self._checked[number]]
 
         def make_worker() -> Any:
@@ -96,10 +104,10 @@ class ArraySource:
         self._workers.run(len(missing), make_worker)
 
     def _check(self, rows: NDArray[Any], start: int) -> None:
-        position = first_nonfinite(rows, None)
+        position = first_unfit(rows, None, self._limit)
         if position >= 0:
             row, column = divmod(int(position), self.n_features)
-            raise NonFiniteRows(start + row, column, float(rows[row, column]))
+            raise UnfitRow(start + row, column, float(rows[row, column]))
 
 
 def _readonly(array: Array) -> Array:

@@ -35,4 +35,4 @@ class RowSource(Protocol):
         """Return the rows of these numbers, in this order, as float64."""
 
     def check_finite(self) -> None:
-        """Raise NonFiniteRows unless every row that was not read yet is finite, too."""
+        """Raise UnfitRow unless every row that was not read yet is finite, too."""
