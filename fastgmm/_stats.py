@@ -1,5 +1,6 @@
 """Sufficient statistics of a mixture: plain sums about a reference, so parts merge with ``+``."""
 
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -94,10 +95,16 @@ def _symmetric_products(first: Array, shift: Array, mass: Array, columns: int) -
     return np.empty((k, 0))
 
 
+@lru_cache(maxsize=16)
+def _packed_positions(d: int) -> NDArray[np.intp]:
+    """Return for each entry of a (d, d) matrix its position in a packed lower triangle."""
+    rows, cols = np.tril_indices(d)
+    positions = np.empty((d, d), np.intp)
+    positions[rows, cols] = positions[cols, rows] = np.arange(len(rows))
+    return positions
+
+
 def unpack(packed: Array, d: int) -> Array:
     """Return packed lower triangles (..., d (d+1)/2) as symmetric matrices (..., d, d)."""
-    full = np.empty((*packed.shape[:-1], d, d))
-    rows, cols = np.tril_indices(d)
-    full[..., rows, cols] = packed
-    full[..., cols, rows] = packed
-    return full
+    matrices: Array = packed[..., _packed_positions(d)]
+    return matrices

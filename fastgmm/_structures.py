@@ -167,9 +167,14 @@ def _central_squares(stats: SufficientStats, means: Array, mass: Array) -> Array
 
 def _central_products(stats: SufficientStats, means: Array, mass: Array) -> Array:
     """Return the covariances (K, d, d) about the new means."""
-    d = means.shape[1]
-    central = stats.rebase(means)
-    return unpack(central.second, d) / mass[:, None, None]
+    shift = _shifts(stats, means)
+    products = unpack(stats.second, means.shape[1])
+    cross = stats.first[:, :, None] * shift[:, None, :]
+    products -= cross
+    products -= cross.transpose(0, 2, 1)
+    products += (stats.mass[:, None] * shift)[:, :, None] * shift[:, None, :]
+    products /= mass[:, None, None]
+    return products
 
 
 def _add_to_diagonal(matrices: Array, value: float) -> Array:

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,6 +37,7 @@ def _bound_processors() -> int:
     return os.cpu_count() or 1
 
 
+@lru_cache(maxsize=1)
 def _cgroup_quota() -> int | None:
     """Return the whole processors that control groups grant this process, if they limit it."""
     readings = (
@@ -133,6 +135,12 @@ class Workers:
         The calling thread takes blocks like the others, so Ctrl-C reaches it between two blocks.
         After any error no further block is begun, and the first error is raised.
         """
+        helpers = min(self.n_threads, n_blocks) - 1
+        if helpers <= 0:
+            worker = make_worker()
+            for number in range(n_blocks):
+                worker(number)
+            return
         numbers = iter(range(n_blocks))
         stop = threading.Event()
 
@@ -148,10 +156,6 @@ class Workers:
                 stop.set()
                 raise
 
-        helpers = min(self.n_threads, n_blocks) - 1
-        if helpers <= 0:
-            work()
-            return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.n_threads - 1, thread_name_prefix="fastgmm")
         futures = [self._pool.submit(work) for _ in range(helpers)]
@@ -170,6 +174,10 @@ class Workers:
         make_worker: Callable[[], Callable[[int, Array], None]],
     ) -> Array:
         """Return the sum over all blocks of the flat statistics that workers add up."""
+        if n_blocks == 1:
+            statistics = np.zeros(size)
+            make_worker()(0, statistics)
+            return statistics
         tree = Tree()
 
         def make() -> Callable[[int], None]:
