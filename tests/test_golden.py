@@ -81,14 +81,16 @@ MCLUST = {
 @pytest.mark.parametrize("n_components", [1, 2, 3, 4])
 def test_bic_of_mclust(covariance_type, n_components):
     X = faithful()
+    # Beyond two components there are many optima: mclust's own, or a better one, takes a search.
+    search = {} if n_components <= 2 else {"init_params": "random", "n_init": 30}
     model = GaussianMixture(
         n_components,
         covariance_type=covariance_type,
         reg_covar=0,
-        tol=1e-8,
+        tol=1e-7,
         max_iter=2000,
-        n_init=10,
         random_state=0,
+        **search,
     ).fit(X)
     ours, theirs = -model.bic(X), MCLUST[covariance_type][n_components - 1]
     assert ours > theirs - 0.01

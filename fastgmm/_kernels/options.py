@@ -27,6 +27,11 @@ FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 STRICT = frozenset({"contract"})
 
 COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": None}
+# Device functions are always inlined. Else each entry's cached object brings its own copy of them,
+# optimised in its own way, of which a process uses the first it loads: results would differ in
+# their last bits between the process that compiled and those that load.
+INLINED: dict[str, Any] = {**COMMON, "forceinline": True}
+
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)
 CACHE_WANTED = os.environ.get("FASTGMM_CACHE", "1") != "0"
 
@@ -39,7 +44,7 @@ def _sources_digest() -> str:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
-    digest.update(repr((sorted(FASTMATH), sorted(STRICT), sorted(COMMON))).encode())
+    digest.update(repr((sorted(FASTMATH), sorted(STRICT), sorted(INLINED))).encode())
     digest.update(repr(numba.config.BOUNDSCHECK).encode())
     return digest.hexdigest()[:12]
 
@@ -71,27 +76,27 @@ class _ForgivingCache(FunctionCache):  # type: ignore[misc]
             self.disable()
 
 
-def _jit(function: Callable[..., Any], fastmath: frozenset[str]) -> Any:
-    return numba.njit(fastmath=set(fastmath), **COMMON)(function)
+def _jit(function: Callable[..., Any], fastmath: frozenset[str], options: dict[str, Any]) -> Any:
+    return numba.njit(fastmath=set(fastmath), **options)(function)
 
 
 def overload_options(dispatcher: Any) -> dict[str, Any]:
     """Return the options of a compiled function, for Numba to compile it as an overload."""
-    return {"fastmath": set(dispatcher.targetoptions["fastmath"]), **COMMON}
+    return {"fastmath": set(dispatcher.targetoptions["fastmath"]), **INLINED}
 
 
 def device(function: F) -> F:
     """Compile a function that only kernels call; it is cached within its callers."""
-    return _jit(function, FASTMATH)  # type: ignore[no-any-return]
+    return _jit(function, FASTMATH, INLINED)  # type: ignore[no-any-return]
 
 
 def strict_device(function: F) -> F:
     """Compile like ``device``, but keep the order of operations: it matters here."""
-    return _jit(function, STRICT)  # type: ignore[no-any-return]
+    return _jit(function, STRICT, INLINED)  # type: ignore[no-any-return]
 
 
 def _cached(function: Callable[..., Any]) -> Any:
-    dispatcher = _jit(function, FASTMATH)
+    dispatcher = _jit(function, FASTMATH, COMMON)
     if CACHE_WANTED and not JIT_DISABLED:
         # Where no folder is writable, compile anew in each process rather than fail.
         with contextlib.suppress(RuntimeError):

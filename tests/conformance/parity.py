@@ -29,6 +29,7 @@ from fastgmm import FitWarning, GaussianMixture
 TYPES = oracle.COVARIANCE_TYPES
 INITS = ("kmeans", "k-means++", "random", "random_from_data")
 N_COMPONENTS = 4
+MAX_ITER = (100, 5)  # scikit-learn's default, and stopped before most fits converge
 REQUIRED = 0.98
 
 
@@ -38,6 +39,7 @@ class Case(NamedTuple):
     data: str
     covariance_type: str
     init_params: str
+    max_iter: int
     seed: int
 
 
@@ -56,7 +58,7 @@ def fit(cls, X, case, **params):
         covariance_type=case.covariance_type,
         init_params=case.init_params,
         random_state=case.seed,
-        **params,
+        **{"max_iter": case.max_iter, **params},
     )
     with warnings.catch_warnings():
         for category in (ConvergenceWarning, FitWarning):
@@ -79,8 +81,9 @@ def parameters(model):
 
 def difference(ours, theirs, X):
     """Name the first thing that differs, or return an empty string."""
-    if isinstance(ours, Exception) or isinstance(theirs, Exception):
-        return "" if type(ours) is type(theirs) else "only one raises"
+    raising = [type(model).__name__ for model in (ours, theirs) if isinstance(model, Exception)]
+    if raising:
+        return f"raises {' and '.join(raising)}"
     if ours.n_iter_ != theirs.n_iter_:
         return f"n_iter_ {ours.n_iter_} != {theirs.n_iter_}"
     if not np.array_equal(ours.predict(X), theirs.predict(X)):
@@ -114,6 +117,7 @@ def cause_of(case, X, ours, theirs):
         case.covariance_type,
         init_params=case.init_params,
         random_state=case.seed,
+        max_iter=case.max_iter,
     )
     right = {
         name: truth.n_iter == model.n_iter_ and close(parameters(model), truth.parameters[:3])
@@ -129,8 +133,8 @@ def run(data, seeds, types=TYPES, inits=INITS):
     agreeing, exceptions = Counter(), []
     for name, covariance_type, init in itertools.product(data, types, inits):
         X = DATASETS[name]()
-        for seed in seeds:
-            case = Case(name, covariance_type, init, seed)
+        for max_iter, seed in itertools.product(MAX_ITER, seeds):
+            case = Case(name, covariance_type, init, max_iter, seed)
             ours, theirs = fit(GaussianMixture, X, case), fit(SklearnMixture, X, case)
             if differs := difference(ours, theirs, X):
                 exceptions.append(Disagreement(case, differs, cause_of(case, X, ours, theirs)))
@@ -139,10 +143,10 @@ def run(data, seeds, types=TYPES, inits=INITS):
     return agreeing, exceptions
 
 
-def report(agreeing, exceptions, n_seeds):
+def report(agreeing, exceptions):
     """Table of agreeing cases by data set, type and initialisation; then every exception."""
     rows = sorted({key[:2] for key in agreeing} | {e.case[:2] for e in exceptions})
-    lines = [f"{'agreeing of ' + str(n_seeds):24}" + "".join(f"{init:>18}" for init in INITS)]
+    lines = [f"{'agreeing fits':24}" + "".join(f"{init:>18}" for init in INITS)]
     for name, kind in rows:
         counts = "".join(f"{agreeing[name, kind, init]:18}" for init in INITS)
         lines.append(f"{name + ' ' + kind:24}{counts}")
@@ -166,7 +170,7 @@ def share(agreeing, exceptions):
 def main(arguments):
     seeds = range(int(arguments[0]) if arguments else 20)
     agreeing, exceptions = run(arguments[1:] or DATASETS, seeds)
-    print(report(agreeing, exceptions, len(seeds)))
+    print(report(agreeing, exceptions))
     return 0 if share(agreeing, exceptions) >= REQUIRED else 1
 
 
