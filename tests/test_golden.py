@@ -53,7 +53,6 @@ CERTIFIED = {
 }
 
 
-@pytest.mark.nojit
 @pytest.mark.parametrize("name", CERTIFIED)
 def test_certified_fit(name):
     golden = CERTIFIED[name]

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, Labels, Rows
-from .options import device, entry
-from .tile import load, tile_rows
+from .options import entry
+from .tile import load, square_distances, tile_rows
 
 
 class Centres(NamedTuple):
@@ -22,17 +22,6 @@ class Centres(NamedTuple):
 def scratch_size(n_features: int, n_components: int) -> int:
     """Return how many float64 ``assign_block`` and ``seed_block`` need as scratch."""
     return tile_rows(n_features, n_components) * (n_features + 3)
-
-
-@device
-def _square_distances(tile: Array, rows: int, centres: Array, k: int, out: Array) -> None:
-    for b in range(rows):
-        out[b] = 0.0
-    for j in range(tile.shape[0]):
-        centre = centres[k, j]
-        for b in range(rows):
-            z = tile[j, b] - centre
-            out[b] += z * z
 
 
 @entry
@@ -61,7 +50,7 @@ def seed_block(
         rows = min(size, X.shape[0] - start)
         load(X, start, rows, tile)
         for k in range(candidates.shape[0]):
-            _square_distances(tile, rows, candidates, k, distances)
+            square_distances(tile, rows, candidates, k, distances)
             total = 0.0
             for b in range(rows):
                 near = closest[start + b]
@@ -100,11 +89,11 @@ def assign_block(
     for start in range(0, X.shape[0], size):
         rows = min(size, X.shape[0] - start)
         load(X, start, rows, tile)
-        _square_distances(tile, rows, means, 0, best)
+        square_distances(tile, rows, means, 0, best)
         for b in range(rows):
             nearest[b] = 0.0
         for k in range(1, n_clusters):
-            _square_distances(tile, rows, means, k, distances)
+            square_distances(tile, rows, means, k, distances)
             number = float(k)
             for b in range(rows):
                 closer = distances[b] < best[b]

@@ -11,6 +11,7 @@ import numpy as np
 
 from .arrays import Array
 from .options import device, strict_device
+from .tile import square_distances
 
 
 class Scaled(NamedTuple):
@@ -42,7 +43,7 @@ def _whiten(tile: Array, rows: int, factor: Array, origin: Array, whitened: Arra
 def log_density(params: Any, tile: Array, rows: int, work: Array, logs: Array) -> None:
     """Write the log-densities of a tile (d, rows) to logs (K, rows); work is (d + 1, rows)."""
     centres, precisions, constants = params.centres, params.precisions, params.constants
-    n_components, d = centres.shape
+    n_components = centres.shape[0]
     one_scale = precisions.shape[1] == 1
     seen = tile
     if params.factor.shape[0] > 0:
@@ -50,24 +51,41 @@ def log_density(params: Any, tile: Array, rows: int, work: Array, logs: Array) -
         seen = work
     for k in range(n_components):
         squares = logs[k]
-        for b in range(rows):
-            squares[b] = 0.0
-        for j in range(d):
-            centre = centres[k, j]
-            if one_scale:
-                for b in range(rows):
-                    z = seen[j, b] - centre
-                    squares[b] += z * z
-            else:
-                precision = precisions[k, j]
-                for b in range(rows):
-                    z = seen[j, b] - centre
-                    squares[b] += precision * z * z
+        if one_scale:
+            square_distances(seen, rows, centres, k, squares)
+        else:
+            _scaled_square_distances(seen, rows, centres, precisions, k, squares)
         half = 0.5 * precisions[k, 0] if one_scale else 0.5
         constant = constants[k]
         for b in range(rows):
             q = half * squares[b]
             squares[b] = constant - q if q < np.inf else -np.inf
+
+
+@device
+def _scaled_square_distances(
+    tile: Array, rows: int, centres: Array, precisions: Array, k: int, out: Array
+) -> None:
+    """Write sum_j p_j (x_j - centre_j)^2 of a tile to out (rows,); four features a sweep."""
+    d = centres.shape[1]
+    head = d % 4
+    for b in range(rows):
+        out[b] = 0.0
+    for j in range(head):
+        c, p = centres[k, j], precisions[k, j]
+        for b in range(rows):
+            z = tile[j, b] - c
+            out[b] += p * z * z
+    for j in range(head, d, 4):
+        c0, c1, c2, c3 = centres[k, j], centres[k, j + 1], centres[k, j + 2], centres[k, j + 3]
+        p0, p1 = precisions[k, j], precisions[k, j + 1]
+        p2, p3 = precisions[k, j + 2], precisions[k, j + 3]
+        for b in range(rows):
+            z0 = tile[j, b] - c0
+            z1 = tile[j + 1, b] - c1
+            z2 = tile[j + 2, b] - c2
+            z3 = tile[j + 3, b] - c3
+            out[b] += (p0 * z0 * z0 + p1 * z1 * z1) + (p2 * z2 * z2 + p3 * z3 * z3)
 
 
 @strict_device
@@ -121,7 +139,15 @@ def add_moments(
         for b in range(rows):
             total += r[b]
         mass[k] += total
-        for j in range(d):
+        if columns == 0:
+            for j in range(d):
+                mean = means[k, j]
+                total = 0.0
+                for b in range(rows):
+                    total += r[b] * (tile[j, b] - mean)
+                first[k, j] += total
+            continue
+        for j in range(d % 2):
             mean = means[k, j]
             total = 0.0
             square = 0.0
@@ -131,10 +157,26 @@ def add_moments(
                 total += weighted
                 square += weighted * z
             first[k, j] += total
-            if columns == d:
-                second[k, j] += square
-            elif columns == 1:
-                second[k, 0] += square
+            second[k, j] += square
+        for j in range(d % 2, d, 2):  # two features a sweep share the responsibilities
+            m0, m1 = means[k, j], means[k, j + 1]
+            t0, t1, s0, s1 = 0.0, 0.0, 0.0, 0.0
+            for b in range(rows):
+                z0 = tile[j, b] - m0
+                z1 = tile[j + 1, b] - m1
+                w0 = r[b] * z0
+                w1 = r[b] * z1
+                t0 += w0
+                t1 += w1
+                s0 += w0 * z0
+                s1 += w1 * z1
+            first[k, j] += t0
+            first[k, j + 1] += t1
+            if columns == 1:
+                second[k, 0] += s0 + s1
+            else:
+                second[k, j] += s0
+                second[k, j + 1] += s1
 
 
 @strict_device

@@ -71,3 +71,25 @@ def scale_columns(values: Array, rows: int, factor: Array) -> None:
     for k in range(values.shape[0]):
         for b in range(rows):
             values[k, b] *= factor[b]
+
+
+@device
+def square_distances(tile: Array, rows: int, centres: Array, k: int, out: Array) -> None:
+    """Write |x - centre_k|^2 of a tile (d, rows) to out (rows,); four features a sweep."""
+    d = centres.shape[1]
+    head = d % 4
+    for b in range(rows):
+        out[b] = 0.0
+    for j in range(head):
+        c = centres[k, j]
+        for b in range(rows):
+            z = tile[j, b] - c
+            out[b] += z * z
+    for j in range(head, d, 4):
+        c0, c1, c2, c3 = centres[k, j], centres[k, j + 1], centres[k, j + 2], centres[k, j + 3]
+        for b in range(rows):
+            z0 = tile[j, b] - c0
+            z1 = tile[j + 1, b] - c1
+            z2 = tile[j + 2, b] - c2
+            z3 = tile[j + 3, b] - c3
+            out[b] += (z0 * z0 + z1 * z1) + (z2 * z2 + z3 * z3)

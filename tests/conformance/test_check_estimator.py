@@ -6,10 +6,14 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 
 from fastgmm import GaussianMixture
 
+_checks = parametrize_with_checks([GaussianMixture()])
+# Below 1.9 scikit-learn passes a generator, which pytest deprecates.
+each_check = pytest.mark.parametrize(_checks.args[0], list(_checks.args[1]), **_checks.kwargs)
+
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore::fastgmm.FitWarning")
-@parametrize_with_checks([GaussianMixture()])
+@each_check
 def test_check(estimator, check):
     check(estimator)
 
