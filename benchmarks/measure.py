@@ -51,6 +51,7 @@ def matrix_product_rate(threads, size=3000):
 def run_python(code, *args, env=None):
     """Run code in a fresh process; give what it printed, decoded from JSON."""
     command = [sys.executable, "-c", code, *map(str, args)]
+    env = (env or os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     return json.loads(done.stdout)
 

@@ -45,7 +45,12 @@ def sample_rows(
     size = DEFAULT_INIT_SIZE if init_size is None else init_size
     if source.n_rows <= size:
         return source
-    return source.sample(_sample_without_replacement(source.n_rows, size, rng))
+    if source.weights is None:
+        return source.sample(_sample_without_replacement(source.n_rows, size, rng))
+    counted = np.flatnonzero(source.weights)
+    if len(counted) > size:
+        counted = counted[_sample_without_replacement(len(counted), size, rng)]
+    return source.sample(counted)
 
 
 def _sample_without_replacement(n: int, size: int, rng: np.random.RandomState) -> NDArray[np.int64]:

@@ -118,7 +118,7 @@ def _inverse_cholesky(covariance: Array) -> Array:
 def _reverse_cholesky(precision: Array) -> Array:
     """Return U, upper triangular, with U U^T equal to one precision (d, d)."""
     lower, status = dpotrf(precision[::-1, ::-1], lower=1, clean=1)
-    if status != 0:
+    if status != 0 or not np.isfinite(lower).all():  # OpenBLAS lets NaN through
         raise IllDefinedCovariance
     flipped: Array = lower[::-1, ::-1]
     return flipped

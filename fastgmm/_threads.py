@@ -145,8 +145,8 @@ class Workers:
         stop = threading.Event()
 
         def work() -> None:
-            worker = make_worker()
             try:
+                worker = make_worker()
                 # next() on a range iterator is atomic: each number is taken once
                 for number in numbers:
                     if stop.is_set():
