@@ -271,7 +271,7 @@ class Tied:
             pooled = np.einsum("k,kij->ij", mass, products) / mass.sum()
         else:
             assert scatter is not None
-            pooled = _within(scatter, stats.mass, means) / mass.sum()
+            pooled = _within(scatter, stats, mass) / mass.sum()
         return _add_to_diagonal(pooled, reg)
 
     def seed_covariances(
@@ -450,10 +450,14 @@ def _unwhitened(means: Array, precisions: Array, constants: Array, moments: int)
     )
 
 
-def _within(scatter: Scatter, mass: Array, means: Array) -> Array:
-    """Return the total scatter less that of the component means."""
-    offsets = means - scatter.mean
-    within: Array = scatter.matrix - (mass[:, None] * offsets).T @ offsets
+def _within(scatter: Scatter, stats: SufficientStats, mass: Array) -> Array:
+    """Return the total scatter less that of the component means.
+
+    The means enter before they are rounded: far from the origin that rounding, times the distance
+    of the components, would count.
+    """
+    offsets = (stats.reference - scatter.mean) + stats.first / mass[:, None]
+    within: Array = scatter.matrix - (stats.mass[:, None] * offsets).T @ offsets
     return within
 
 

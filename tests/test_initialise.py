@@ -202,7 +202,7 @@ def test_the_memory_of_a_sample_does_not_grow_with_the_rows():
 @pytest.mark.nojit
 def test_rows_are_sampled_only_where_there_are_more():
     X = iris()
-    weights = np.arange(150.0)
+    weights = np.arange(1.0, 151.0)
     with Workers(1) as workers:
         source = ArraySource(X, workers, weights)
         for size in (None, 150, 10**6):
@@ -214,6 +214,12 @@ def test_rows_are_sampled_only_where_there_are_more():
         index = _sample_without_replacement(150, 40, np.random.RandomState(0))
         assert_array_equal(part.take(np.arange(40)), X[index])
         assert_array_equal(part.weights, weights[index])
+        weights[::2] = 0.0  # such rows are none to start from
+        part = sample_rows(ArraySource(X, workers, weights), 40, np.random.RandomState(0))
+        index = 1 + 2 * _sample_without_replacement(75, 40, np.random.RandomState(0))
+        assert_array_equal(part.take(np.arange(40)), X[index])
+        part = sample_rows(ArraySource(X, workers, weights), 100, np.random.RandomState(0))
+        assert_array_equal(part.take(np.arange(75)), X[1::2])
     assert DEFAULT_INIT_SIZE == 2**22
 
 
@@ -243,6 +249,7 @@ def two_clouds(n=600):
 
 
 @pytest.mark.nojit
+@pytest.mark.filterwarnings("ignore::fastgmm.FitWarning")  # ten rows are few
 @pytest.mark.parametrize("init_params", INITS)
 def test_a_sample_holds_rows_that_count(init_params):
     """Few rows of positive weight among many: the sample must not miss them all."""

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import oracle
@@ -13,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 
 from fastgmm import FitWarning, GaussianMixture
+from fastgmm._kernels.options import JIT_DISABLED
 
 TYPES = oracle.COVARIANCE_TYPES
 ARRAYS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
@@ -83,7 +85,8 @@ def test_weights_count_rows_everywhere(kind):
         assert method(X, sample_weight=weights) == pytest.approx(method(repeated), rel=1e-12)
     weighted = model.score(X, sample_weight=weights)
     assert weighted == pytest.approx(model.score(repeated), rel=1e-12)
-    start = {**oracle.start_of(known(kind)), "reg_covar": 0, "tol": 0, "max_iter": 3}
+    start = oracle.start_of(oracle.parameters_of(fitted(kind)))
+    start |= {"reg_covar": 0, "tol": 0, "max_iter": 3}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         one = GaussianMixture(**start)
@@ -99,10 +102,12 @@ def test_rows_of_weight_0_out_of_reach_cost_nothing():
     model, X = made("full"), np.vstack([small(), np.full((1, 3), 1e200)])
     weights = np.ones(len(X))
     weights[-1] = 0.0
-    assert model.score(X, sample_weight=weights) == pytest.approx(model.score(X[:-1]))
-    assert model.icl(X, weights) == pytest.approx(model.icl(X[:-1]))
-    assert model.score(X) == -np.inf
-    assert model.bic(X) == np.inf
+    # compiled kernels overflow in silence, uncompiled ones do not
+    with np.errstate(all="ignore") if JIT_DISABLED else nullcontext():
+        assert model.score(X, sample_weight=weights) == pytest.approx(model.score(X[:-1]))
+        assert model.icl(X, weights) == pytest.approx(model.icl(X[:-1]))
+        assert model.score(X) == -np.inf
+        assert model.bic(X) == np.inf
 
 
 @nojit
@@ -432,7 +437,7 @@ def test_no_iterations_keep_the_given_start(kind):
 @each_type
 @pytest.mark.parametrize("given", [("precisions_init",), ("weights_init", "means_init"), ()])
 def test_parts_of_a_start_can_be_given(kind, given):
-    X, start = small(), oracle.start_of(known(kind))
+    X, start = small(), oracle.start_of(oracle.parameters_of(fitted(kind)))
     params = {"covariance_type": kind, "random_state": 1, "max_iter": 2, "tol": 0}
     params |= {name: start[name] for name in given}
     before = {name: start[name].copy() for name in given}
@@ -468,8 +473,10 @@ def test_warm_start_goes_on(kind):
 )
 def test_warm_start_needs_the_same_shapes(params, columns):
     model = fitted(warm_start=True).set_params(**params)
+    before = dict(vars(model))
     with pytest.raises(ValueError, match="warm_start=True cannot go on from"):
         model.fit(small()[:, :columns])
+    assert vars(model) == before
 
 
 @nojit
@@ -491,6 +498,7 @@ def test_several_starts_keep_the_best():
 
 
 @nojit
+@pytest.mark.filterwarnings("ignore::fastgmm.FitWarning")  # rounded numbers fit as they may
 @pytest.mark.parametrize("fit_dtype", [np.float32, np.float64, np.int64, np.bool_, np.float16])
 def test_dtypes(fit_dtype):
     X = np.round(small() * 2).astype(fit_dtype)
@@ -559,7 +567,7 @@ def test_pickles_and_clones(kind):
 BAD_FITS = [
     ("a row", {}, lambda X: (np.where(np.arange(60)[:, None] == 3, np.nan, X), None), "NaN"),
     ("weights", {}, lambda X: (X, -np.ones(60)), "Negative"),
-    ("features", {"warm_start": True}, lambda X: (X[:, :2], None), "warm_start"),
+    ("weights' shape", {"warm_start": True}, lambda X: (X[:, :2], np.ones(2)), "sample_weight"),
     ("a parameter", {"tol": -1.0}, lambda X: (X, None), "tol"),
     ("a start", {"means_init": [[0.0]]}, lambda X: (X, None), "'means' should have the shape"),
     ("a collapse", {"reg_covar": 0.0}, lambda X: (0 * X, None), "ill-defined"),
@@ -578,8 +586,6 @@ def test_a_fit_that_fails_changes_nothing(fitted_before, params, change, match):
     model.set_params(**params)
     before = dict(vars(model))
     X, weights = change(small())
-    if match == "warm_start" and not fitted_before:
-        pytest.skip("nothing to go on from")
     with pytest.raises(ValueError, match=match):
         model.fit(X, sample_weight=weights)
     assert list(vars(model)) == list(before)
@@ -597,7 +603,7 @@ def warnings_of(model, X, **fit_params):
     own = [w for w in caught if issubclass(w.category, FitWarning)]
     others = [w for w in caught if w not in own]
     assert all(issubclass(w.category, ConvergenceWarning) for w in others)
-    assert all(w.filename == __file__ for w in caught)
+    assert {w.filename for w in caught} <= {__file__}  # who called fit is to blame
     return [str(w.message) for w in own]
 
 
@@ -651,7 +657,7 @@ def test_components_held_up_by_reg_covar_are_named_once(kind):
 @each_type
 def test_a_falling_likelihood_is_reported_once(kind):
     X = small()
-    best = fitted(kind, tol=1e-4, reg_covar=1e-3)
+    best = fitted(kind, tol=1e-4, reg_covar=1e-6)
     start = oracle.start_of(oracle.parameters_of(best))
     model = GaussianMixture(**start, reg_covar=1.0, tol=1e9)
     texts = warnings_of(model, X)

@@ -1,0 +1,249 @@
+"""Numba options are in one file, and what is compiled is cached, once for each type of input."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba.core.dispatcher import Dispatcher
+
+import fastgmm
+from fastgmm import GaussianMixture
+from fastgmm._kernels import em_pass, finite, lloyd, options
+
+PACKAGE = Path(fastgmm.__file__).parent
+KERNELS = sorted(PACKAGE.glob("_kernels/*.py"))
+MODULES = (em_pass, finite, lloyd)
+jit_only = pytest.mark.skipif(options.JIT_DISABLED, reason="nothing is compiled")
+
+
+def entries():
+    return {
+        name: value
+        for module in MODULES
+        for name, value in vars(module).items()
+        if isinstance(value, options.Entry)
+    }
+
+
+def device_functions():
+    """Compiled functions that other kernels call, by file and name."""
+    found = {}
+    for path in KERNELS:
+        module = sys.modules.get(f"fastgmm._kernels.{path.stem}")
+        for name, value in vars(module).items() if module else ():
+            if isinstance(value, Dispatcher) and value.py_func.__module__ == module.__name__:
+                found[f"{path.stem}.{name}"] = value
+    return found
+
+
+# --- where options are -------------------------------------------------------------------------
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_numba_is_asked_to_compile_in_one_file(path):
+    if path.name == "options.py":
+        return
+    compilers = {"jit", "njit", "vectorize", "guvectorize", "stencil", "cfunc", "prange"}
+    tree = ast.parse(path.read_text())
+    used = [
+        (node.lineno, ast.unparse(node))
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Name) and node.id in compilers)
+        or (isinstance(node, ast.Attribute) and node.attr in compilers)
+        or (isinstance(node, ast.ImportFrom) and {a.name for a in node.names} & compilers)
+    ]
+    assert used == []
+    keywords = {"fastmath", "nogil", "cache", "parallel", "boundscheck", "error_model"}
+    given = [
+        (call.lineno, keyword.arg)
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        for keyword in call.keywords
+        if keyword.arg in keywords
+    ]
+    assert given == []
+
+
+@pytest.mark.nojit
+def test_the_policy():
+    assert set(options.FASTMATH) == {"contract", "reassoc", "nsz", "arcp"}
+    assert set(options.STRICT) == {"contract"}
+    assert options.COMMON["nogil"] is True
+    assert options.COMMON["error_model"] == "numpy"
+    assert options.INLINED["forceinline"] is True
+    for chosen in (options.COMMON, options.INLINED):
+        assert not chosen.keys() & {"fastmath", "parallel", "cache"}
+
+
+@jit_only
+def test_device_functions_follow_the_policy():
+    functions = device_functions()
+    assert len(functions) > 10
+    for name, dispatcher in functions.items():
+        chosen = dispatcher.targetoptions
+        assert chosen["nogil"] is True, name
+        assert chosen["error_model"] == "numpy", name
+        # else each entry's object brings a copy of its own, and the first one loaded is used
+        assert chosen["forceinline"] is True, name
+        assert chosen["fastmath"] in (options.FASTMATH, options.STRICT), name
+        assert not chosen.get("parallel"), name
+    strict = {n for n, f in functions.items() if f.targetoptions["fastmath"] == options.STRICT}
+    # they split numbers in two, or divide before they square
+    assert {"exp.exp_nonpositive", "exp.log_positive"} <= strict
+    assert {"triangular.nearest", "scaled.nearest"} <= strict
+
+
+# --- what is compiled --------------------------------------------------------------------------
+
+
+def fit_everything(dtypes=("float64", "float32")):
+    """Fit and ask a little of all kinds, so that every entry is compiled."""
+    X = np.random.RandomState(0).standard_normal((60, 3)) + 3.0 * (np.arange(60) % 2)[:, None]
+    for kind in ("full", "tied", "diag", "spherical"):
+        for dtype in dtypes:
+            rows = X.astype(dtype)
+            model = GaussianMixture(2, covariance_type=kind, random_state=0, tol=0.1)
+            model.fit(rows).predict_proba(rows)
+            model.fit(rows, sample_weight=np.ones(60)).predict(rows)
+            model.score(rows)
+
+
+@jit_only
+def test_every_variant_has_one_signature():
+    fit_everything()
+    strided = np.random.RandomState(0).standard_normal((9, 120))[::3, ::2].T
+    GaussianMixture(2, random_state=0, tol=10, reg_covar=0.1).fit(strided)
+    used = entries()
+    assert {"em_block", "map_block", "assign_block", "seed_block"} <= set(used)
+    for name, entry in used.items():
+        for (dtype, kind), variant in entry.variants.items():
+            assert len(variant.signatures) == 1, (name, dtype, kind)
+            assert variant.__name__.startswith(f"{name}_{dtype.name}_{kind.__name__}_")
+            assert variant.__name__.endswith(options._DIGEST)
+            chosen = variant.targetoptions
+            assert chosen["nogil"] is True
+            assert chosen["error_model"] == "numpy"
+            assert chosen["fastmath"] == options.FASTMATH
+            assert not chosen.get("forceinline")
+            assert not chosen.get("parallel")
+
+
+@jit_only
+@pytest.mark.skipif(not options.CACHE_WANTED, reason="no cache is wanted")
+def test_every_variant_is_cached():
+    fit_everything(["float64"])
+    for entry in entries().values():
+        for variant in entry.variants.values():
+            assert isinstance(variant._cache, options._ForgivingCache)
+            assert variant.stats.cache_path
+
+
+REPORT = """
+    import hashlib, json, sys
+    sys.path[:0] = {path!r}
+    import numpy as np
+    from fastgmm import GaussianMixture
+    from fastgmm._kernels import em_pass, finite, lloyd, options
+
+    X = np.random.RandomState(0).standard_normal((999, 5)) + 3.0 * (np.arange(999) % 2)[:, None]
+    bits = {{}}
+    order = ("full", "tied", "diag", "spherical")
+    for kind in order if {forwards} else order[::-1]:
+        for dtype in ("float64", "float32"):
+            rows = X.astype(dtype)
+            model = GaussianMixture.from_parameters(
+                [0.4, 0.6], [[0.0] * 5, [3.0] * 5],
+                {{"full": [np.eye(5)] * 2, "tied": np.eye(5), "diag": np.ones((2, 5)),
+                  "spherical": [1.0, 1.0]}}[kind], covariance_type=kind)
+            if not {forwards}:
+                maps = model.predict_proba(rows), model.score_samples(rows)
+            fitted = GaussianMixture(2, covariance_type=kind, random_state=0, tol=0.01).fit(rows)
+            if {forwards}:
+                maps = model.predict_proba(rows), model.score_samples(rows)
+            digest = hashlib.sha256()
+            for array in (fitted.means_, fitted.covariances_, fitted.weights_, *maps):
+                digest.update(array.tobytes())
+            bits[kind + dtype] = digest.hexdigest()
+    stats = [
+        variant.stats
+        for module in (em_pass, finite, lloyd)
+        for entry in vars(module).values() if isinstance(entry, options.Entry)
+        for variant in entry.variants.values()
+    ]
+    print(json.dumps({{
+        "hits": sum(sum(s.cache_hits.values()) for s in stats),
+        "misses": sum(sum(s.cache_misses.values()) for s in stats),
+        "variants": len(stats), "bits": bits,
+    }}))
+"""
+
+
+def run_report(folder, forwards=True, package=PACKAGE.parent):
+    code = textwrap.dedent(REPORT).format(path=[str(package)], forwards=forwards)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@jit_only
+@pytest.mark.slow
+def test_a_second_process_compiles_nothing_and_computes_the_same_bits(tmp_path):
+    cold, warm = run_report(tmp_path), run_report(tmp_path)
+    assert cold["misses"] == cold["variants"] > 10
+    assert (warm["hits"], warm["misses"]) == (cold["variants"], 0)
+    assert warm["bits"] == cold["bits"]
+    # whichever entry a process happens to load first
+    backwards = run_report(tmp_path, forwards=False)
+    assert backwards["misses"] == 0
+    assert backwards["bits"] == cold["bits"]
+
+
+@pytest.mark.nojit
+def test_the_digest_names_every_source_and_option(tmp_path, monkeypatch):
+    folder = tmp_path / "_kernels"
+    shutil.copytree(PACKAGE / "_kernels", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(options, "__file__", str(folder / "options.py"))
+    digest = options._sources_digest
+    assert digest() == options._DIGEST
+    seen = {options._DIGEST}
+    for path in sorted(folder.glob("*.py")):
+        before = path.read_text()
+        path.write_text(before + "# changed\n")
+        seen.add(digest())
+        path.write_text(before)
+    assert len(seen) == 1 + len(KERNELS)
+    assert digest() == options._DIGEST
+    monkeypatch.setattr(options.numba.config, "BOUNDSCHECK", 1)  # an option from outside
+    assert digest() not in seen
+
+
+@pytest.mark.nojit
+def test_entries_keep_their_names_and_texts():
+    for name, entry in entries().items():
+        assert entry.__name__ == name
+        assert entry.__doc__
+        assert entry.body.__module__.startswith("fastgmm._kernels.")
+
+
+@jit_only
+def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch):
+    def refuse(*args):
+        raise RuntimeError("no locator available")
+
+    monkeypatch.setattr(options, "_ForgivingCache", refuse)
+    dispatcher = options._cached(lambda x: x + 1)
+    assert dispatcher(1) == 2

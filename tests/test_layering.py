@@ -1,0 +1,211 @@
+"""Who may import whom: every import statement of the package is on a list here."""
+
+import ast
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import fastgmm
+
+pytestmark = pytest.mark.nojit
+
+ROOT = Path(fastgmm.__file__).parent
+STDLIB = frozenset(sys.stdlib_module_names) | {"__future__"}
+NUMPY = frozenset({"numpy"})
+SCIPY = NUMPY | {"scipy"}
+
+KERNELS = frozenset(f"fastgmm._kernels.{path.stem}" for path in ROOT.glob("_kernels/*.py"))
+PARAMETER_TYPES = frozenset(
+    f"fastgmm._kernels.{name}" for name in ("kinds", "scaled", "triangular", "arrays")
+)
+NUMERICS = frozenset(f"fastgmm.{name}" for name in ("_stats", "_structures", "_rules", "_sampling"))
+PASSES = frozenset({"fastgmm._passes", "fastgmm._threads", "fastgmm._sources"})
+WATCHING = frozenset({"fastgmm._observers"})
+LOOPS = frozenset(f"fastgmm.{name}" for name in ("_em", "_kmeans", "_initialise", "_multistart"))
+LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._warnings"}
+ESTIMATORS = frozenset(
+    f"fastgmm.{name}"
+    for name in (
+        "_base", "_callback_driver", "_callbacks", "_conversion", "_history", "_validation",
+        "_verbose", "io", "mixture",
+    )
+)  # fmt: skip
+SKLEARN = frozenset({"sklearn"})
+
+# What each module may import, the standard library aside; a folder stands for its files.
+MAY_IMPORT = {
+    "_kernels": NUMPY | {"numba", "llvmlite"} | KERNELS,
+    "_stats": NUMPY,
+    "_structures": SCIPY | PARAMETER_TYPES | {"fastgmm._stats"},
+    "_rules": NUMPY | NUMERICS,
+    "_sampling": NUMPY | NUMERICS,
+    "_threads": NUMPY,
+    "_passes": NUMPY | KERNELS | {"fastgmm._stats"},
+    "_sources": NUMPY | PASSES | {"fastgmm._kernels.finite"},
+    "_observers": NUMPY,
+    "_em": NUMPY | NUMERICS | PASSES | WATCHING,
+    "_kmeans": NUMPY | NUMERICS | PASSES,
+    "_initialise": NUMPY | NUMERICS | PASSES | LOOPS,
+    "_multistart": NUMPY | NUMERICS | PASSES | WATCHING | LOOPS,
+    "_warnings": NUMPY | NUMERICS | PASSES | LOOPS,
+    "_base": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
+    "_callback_driver": NUMPY | SKLEARN,
+    "_callbacks": NUMPY | SKLEARN | WATCHING | {"fastgmm._callback_driver"},
+    "_conversion": NUMPY | SKLEARN,
+    "_history": NUMPY | {"pandas"},
+    "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
+    "_verbose": WATCHING,
+    "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
+    # public names only
+    "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
+    "data": NUMPY,
+    "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
+    "__main__": NUMPY | {"fastgmm", "fastgmm._cli"},
+    "__init__": {"fastgmm._history", "fastgmm._warnings", "fastgmm.io", "fastgmm.mixture"},
+}
+OPTIONAL = {"matplotlib", "pandas", "dask", "pyarrow", "h5py", "zarr", "joblib", "threadpoolctl"}
+
+FILES = sorted(path for path in ROOT.rglob("*.py"))
+each_file = pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(ROOT)) for p in FILES])
+
+
+def module_of(path):
+    return ".".join(("fastgmm", *path.relative_to(ROOT).with_suffix("").parts))
+
+
+def is_module(name):
+    relative = name.split(".")[1:]
+    place = ROOT.joinpath(*relative)
+    return place.with_suffix(".py").exists() or place.is_dir()
+
+
+def names_of(node, path):
+    """Full names of the modules that an import statement brings in."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    base = node.module or ""
+    if node.level:
+        package = module_of(path).split(".")[: -node.level]
+        base = ".".join([*package, *([node.module] if node.module else [])])
+    if base.split(".")[0] != "fastgmm":
+        return [base]
+    inner = [f"{base}.{alias.name}" for alias in node.names]
+    return [name if is_module(name) else base for name in inner]
+
+
+def imports_of(path, *, only_at_import=False):
+    """(line, module) of every import; those inside functions and for type checkers are later."""
+    found = []
+
+    def visit(node):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import | ast.ImportFrom):
+                found.extend((child.lineno, name) for name in names_of(child, path))
+            is_later = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            is_typing = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            if not (only_at_import and (is_later or is_typing)):
+                visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found
+
+
+def is_allowed(name, allowed):
+    """Whether a module, or a package it is in, is on the list."""
+    parts = name.split(".")
+    if parts[0] in STDLIB:
+        return True
+    if parts[0] != "fastgmm":
+        return parts[0] in allowed
+    whole = name in allowed
+    packages = ("fastgmm._sources", "fastgmm._cli", "fastgmm.data")
+    return whole or any(name.startswith(f"{p}.") and p in allowed for p in packages)
+
+
+@each_file
+def test_imports_are_on_the_list(path):
+    layer = path.relative_to(ROOT).with_suffix("").parts[0]
+    assert layer in MAY_IMPORT, f"{layer} has no place in the layers yet"
+    allowed = MAY_IMPORT[layer]
+    wrong = [(line, name) for line, name in imports_of(path) if not is_allowed(name, allowed)]
+    assert wrong == []
+
+
+def test_every_layer_on_the_list_is_there():
+    there = {path.relative_to(ROOT).with_suffix("").parts[0] for path in FILES}
+    assert there == set(MAY_IMPORT)
+
+
+@each_file
+def test_optional_libraries_wait_for_their_function(path):
+    early = {name.split(".")[0] for _, name in imports_of(path, only_at_import=True)}
+    assert not early & OPTIONAL
+
+
+@each_file
+def test_scikit_learns_algorithms_are_never_used(path):
+    early = [name for _, name in imports_of(path, only_at_import=True)]
+    algorithms = ("sklearn.mixture", "sklearn.cluster")
+    assert not [name for name in early if name.startswith(algorithms)]
+    # converting a model needs the class, and nothing else does
+    later = [name for _, name in imports_of(path) if name.startswith(algorithms)]
+    assert later in ([], ["sklearn.mixture"])
+    assert not later or "def to_sklearn" in path.read_text()
+
+
+@each_file
+def test_only_the_command_line_and_verbose_output_print(path):
+    if path.relative_to(ROOT).parts[0] in ("__main__.py", "_cli", "_verbose.py"):
+        return
+    calls = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("print", "breakpoint", "input")
+    ]
+    assert calls == []
+
+
+@each_file
+def test_only_the_structures_tell_covariance_types_apart(path):
+    if path.name == "_structures.py":
+        return
+    types = {"full", "tied", "diag", "spherical"}
+
+    def mentions(*nodes):
+        return any(
+            isinstance(inner, ast.Constant) and inner.value in types
+            for node in nodes
+            for inner in ast.walk(node)
+        )
+
+    compared = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Compare) and mentions(node.left, *node.comparators))
+        or (isinstance(node, ast.match_case) and mentions(node.pattern))
+    ]
+    assert compared == []
+
+
+def test_importing_loads_nothing_that_may_not_be_needed():
+    code = """
+        import sys
+        import sklearn.base, sklearn.utils.validation  # which loads pandas where there is one
+        before = set(sys.modules)
+        import fastgmm
+        print(*sorted(set(sys.modules) - before))
+    """
+    path = os.pathsep.join([str(ROOT.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    loaded = set(done.stdout.split())
+    assert "fastgmm.mixture" in loaded
+    assert sorted(loaded & {*OPTIONAL, "sklearn.mixture", "sklearn.cluster"}) == []
