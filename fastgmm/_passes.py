@@ -88,8 +88,7 @@ class EMPass:
         self.size = flat_size(n_components, d, second_size(params))
 
     def worker(self) -> BlockReducer:
-        n_components, d = self.params.means.shape
-        scratch = np.empty(em_pass.scratch_size(d, n_components))
+        scratch = np.empty(em_pass.scratch_size(self.params))
 
         def run(block: Block, statistics: Array) -> None:
             em_pass.em_block(block.rows, self.params, block.weights, scratch, statistics)
@@ -126,8 +125,7 @@ class MomentsPass:
         self.size = flat_size(n_components, d, n_second)
 
     def worker(self) -> BlockReducer:
-        n_components, d = self.params.means.shape
-        scratch = np.empty(em_pass.scratch_size(d, n_components))
+        scratch = np.empty(em_pass.scratch_size(self.params))
 
         def run(block: Block, statistics: Array) -> None:
             em_pass.moments_block(
@@ -147,8 +145,7 @@ class SeedPass:
         self.size = len(candidates)
 
     def worker(self) -> BlockReducer:
-        k, d = self.candidates.means.shape
-        scratch = np.empty(lloyd.scratch_size(d, k))
+        scratch = np.empty(lloyd.scratch_size(self.candidates.means.shape[1]))
 
         def run(block: Block, statistics: Array) -> None:
             closest = self.closest[block.where]
@@ -175,8 +172,7 @@ class AssignPass:
         self.size = 1 + k * (1 + d)
 
     def worker(self) -> BlockReducer:
-        k, d = self.centres.means.shape
-        scratch = np.empty(lloyd.scratch_size(d, k))
+        scratch = np.empty(lloyd.scratch_size(self.centres.means.shape[1]))
 
         def run(block: Block, statistics: Array) -> None:
             labels = self.labels[block.where]
@@ -198,9 +194,8 @@ class ScorePass:
         self.function = function
 
     def worker(self) -> BlockReducer:
-        n_components, d = self.params.means.shape
-        scratch = np.empty(em_pass.scratch_size(d, n_components))
-        columns = 1 if self.what == LOG_DENSITY else n_components
+        scratch = np.empty(em_pass.scratch_size(self.params))
+        columns = 1 if self.what == LOG_DENSITY else len(self.params.means)
 
         def run(block: Block, statistics: Array) -> None:
             out = np.empty((len(block.rows), columns))
@@ -246,8 +241,7 @@ class MapPass:
         self.columns: tuple[int, ...] = (len(params.means),) if wide else ()
 
     def worker(self) -> Callable[[Block, NDArray[Any]], None]:
-        n_components, d = self.params.means.shape
-        scratch = np.empty(em_pass.scratch_size(d, n_components))
+        scratch = np.empty(em_pass.scratch_size(self.params))
 
         def run(block: Block, out: NDArray[Any]) -> None:
             if self.what == LABEL:

@@ -12,7 +12,7 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 
 from ._kernels.kinds import KernelParams
 from ._kernels.scaled import Scaled
-from ._kernels.triangular import Triangular
+from ._kernels.triangular import Triangular, pack
 from ._stats import SufficientStats, unpack
 
 Array = NDArray[np.float64]
@@ -237,7 +237,8 @@ class Full:
     ) -> KernelParams:
         factors = params.precisions_cholesky
         constants = _constants(log_weights, _log_diagonal(factors), factors.shape[-1])
-        return Triangular(readonly(params.means), readonly(factors.transpose(0, 2, 1)), constants)
+        packed = pack(factors.transpose(0, 2, 1))
+        return Triangular(readonly(params.means), readonly(packed), constants)
 
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices.copy()
@@ -317,8 +318,8 @@ class Tied:
         # Whitened centres that lie far apart tell that subtracting them would cost digits.
         between = (params.weights[:, None] * centres**2).sum(axis=0).max()
         if not between <= _MAX_BETWEEN_TO_WITHIN:
-            factors = np.repeat(factor[None], n_components, axis=0)
-            return Triangular(readonly(params.means), readonly(factors), constants)
+            packed = np.repeat(pack(factor[None]), n_components, axis=0)
+            return Triangular(readonly(params.means), readonly(packed), constants)
         return Scaled(
             means=readonly(params.means),
             centres=readonly(centres),

@@ -11,32 +11,50 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, Labels, Rows
-from .kinds import add_moments, log_density, nearest
+from .kinds import (
+    KernelParams,
+    add_moments,
+    clear_moments,
+    finish_moments,
+    half_log_densities,
+    nearest,
+    work_size,
+)
 from .options import device, entry
-from .tile import exponentiate, load, log_totals, scale_columns, tile_rows
+from .simd import LANES, lane_sum, load, splat, store, use_wide_registers, where_less
+from .tile import NEVER, exponentiate, load_tile, load_weights, padded, tile_rows
 
 # What a map writes for each row.
 LOG_DENSITY, LABEL, PROBABILITIES, COMPONENT_LOG_DENSITIES = range(4)
 
+_LINE = 8  # float64 in a cache line
 
-def scratch_size(n_features: int, n_components: int) -> int:
+
+def scratch_size(params: KernelParams) -> int:
     """Return how many float64 the entry points of this file need as scratch."""
-    return tile_rows(n_features, n_components) * (2 * n_features + n_components + 4)
+    n_components, d = params.means.shape
+    b = tile_rows(d)
+    return padded(d) * b + n_components * b + 4 * b + work_size(params) + 4 * _LINE
 
 
 @device
-def _split(scratch: Array, d: int, n_components: int) -> Any:
-    """Divide the scratch into tile, work, logs and three vectors; return them and the tile size."""
-    rows = scratch.shape[0] // (2 * d + n_components + 4)
-    tile = scratch[: d * rows].reshape(d, rows)
-    work = scratch[d * rows : (2 * d + 1) * rows].reshape(d + 1, rows)
-    start = (2 * d + 1) * rows
-    logs = scratch[start : start + n_components * rows].reshape(n_components, rows)
-    start += n_components * rows
-    top = scratch[start : start + rows]
-    total = scratch[start + rows : start + 2 * rows]
-    density = scratch[start + 2 * rows : start + 3 * rows]
-    return rows, tile, work, logs, top, total, density
+def _regions(scratch: Array, d: int, n_components: int) -> Any:
+    """Divide the scratch into x, h, best, weights, scale, density and the kind's own work.
+
+    All but the last are multiples of a cache line; beginning on one makes them faster.
+    """
+    b = tile_rows(d)
+    place = (-scratch.ctypes.data // 8) % _LINE
+    x = scratch[place : place + padded(d) * b]
+    place += padded(d) * b
+    h = scratch[place : place + n_components * b]
+    place += n_components * b
+    best = scratch[place : place + b]
+    weights = scratch[place + b : place + 2 * b]
+    scale = scratch[place + 2 * b : place + 3 * b]
+    density = scratch[place + 3 * b : place + 4 * b]
+    work = scratch[place + 4 * b :]
+    return x, h, best, weights, scale, density, work
 
 
 @device
@@ -51,42 +69,12 @@ def _split_statistics(statistics: Array, d: int, n_components: int) -> Any:
 
 
 @device
-def _weigh(
-    logs: Array,
-    rows: int,
-    start: int,
-    weights: Array,
-    total: Array,
-    density: Array,
-    statistics: Array,
-) -> None:
-    """Turn exponentials into weighted responsibilities; add log-likelihood and weight."""
-    log_likelihood = 0.0
-    if weights.shape[0] == 0:
-        for b in range(rows):
-            log_likelihood += density[b]
-            total[b] = 1.0 / total[b]
-        statistics[1] += rows
-    else:
-        weight = 0.0
-        for b in range(rows):
-            w = weights[start + b]
-            # a row of weight 0 counts for nothing, even where its log-density is -inf
-            log_likelihood += w * density[b] if w > 0.0 else 0.0
-            weight += w
-            total[b] = w / total[b]
-        statistics[1] += weight
-    statistics[0] += log_likelihood
-    scale_columns(logs, rows, total)
-
-
-@device
-def _place_lost(params: Any, tile: Array, rows: int, logs: Array, total: Array) -> None:
+def _place_lost(params: Any, X: Rows, start: int, rows: int, h: Array, best: Array) -> None:
     """Give each row of density 0 to its nearest component."""
-    for b in range(rows):
-        if total[b] == 0.0:
-            logs[nearest(params, tile[:, b]), b] = 1.0
-            total[b] = 1.0
+    b = best.shape[0]
+    for i in range(rows):
+        if not best[i] > NEVER:
+            h[nearest(params, X[start + i]) * b + i] = 1.0
 
 
 @entry
@@ -96,46 +84,49 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
     X : IN (n, d); params : IN; weights : IN (n,), or (0,) for ones; scratch : WORK;
     statistics : INOUT flat.
     """
+    use_wide_registers()
     n_components, d = params.means.shape
-    size, tile, work, logs, top, total, density = _split(scratch, d, n_components)
+    b = tile_rows(d)
+    x, h, best, tile_weights, scale, density, work = _regions(scratch, d, n_components)
     mass, first, second = _split_statistics(statistics, d, n_components)
-    for start in range(0, X.shape[0], size):
-        rows = min(size, X.shape[0] - start)
-        load(X, start, rows, tile)
-        log_density(params, tile, rows, work, logs)
-        lost = exponentiate(logs, rows, top, total)
-        log_totals(top, total, rows, density)
-        if lost > 0:
-            _place_lost(params, tile, rows, logs, total)
-        _weigh(logs, rows, start, weights, total, density, statistics)
-        add_moments(params, tile, rows, logs, work, mass, first, second)
+    likelihood, weight = splat(0.0), splat(0.0)
+    clear_moments(params, work)
+    for start in range(0, X.shape[0], b):
+        rows = min(b, X.shape[0] - start)
+        load_tile(X, start, x)
+        load_weights(weights, start, rows, tile_weights)
+        half_log_densities(params, x, h, best, work)
+        lost = exponentiate(h, best, tile_weights, scale, density)
+        if lost > 0.0:
+            _place_lost(params, X, start, rows, h, best)
+        for i in range(0, b, LANES):
+            w = load(tile_weights, i)
+            # a row of weight 0 counts for nothing, even where its log-density is -inf
+            likelihood = likelihood + where_less(0.0, w, w * load(density, i), 0.0)
+            weight = weight + w
+        add_moments(params, x, h, scale, work, mass, first, second)
+    finish_moments(params, work, mass, first, second)
+    statistics[0] += lane_sum(likelihood)
+    statistics[1] += lane_sum(weight)
 
 
 @device
-def _write_row_labels(logs: Array, rows: int, top: Array, labels: Labels, start: int) -> None:
-    """Write the index of the largest log-density of each row; the first one wins a tie."""
-    for b in range(rows):
-        top[b] = logs[0, b]
-        labels[start + b] = 0
-    for k in range(1, logs.shape[0]):
-        for b in range(rows):
-            larger = logs[k, b] > top[b]
-            top[b] = logs[k, b] if larger else top[b]
-            labels[start + b] = k if larger else labels[start + b]
-
-
-@device
-def _write_transposed(logs: Array, rows: int, start: int, out: Array) -> None:
-    for b in range(rows):
-        for k in range(logs.shape[0]):
-            out[start + b, k] = logs[k, b]
-
-
-@device
-def _normalise(logs: Array, rows: int, total: Array) -> None:
-    for b in range(rows):
-        total[b] = 1.0 / total[b]
-    scale_columns(logs, rows, total)
+def _write_labels(
+    params: Any, X: Rows, start: int, rows: int, h: Array, best: Array, labels: Labels
+) -> None:
+    """Write the component of the largest log-density of each row; the first one wins a tie."""
+    b = best.shape[0]
+    for i in range(0, b, LANES):
+        top, number = load(h, i), splat(0.0)
+        for k in range(1, h.shape[0] // b):
+            value = load(h, k * b + i)
+            number = where_less(top, value, float(k), number)
+            top = where_less(top, value, value, top)
+        store(h, i, number)
+    for i in range(rows):
+        labels[start + i] = np.int64(h[i])
+        if not best[i] > NEVER:
+            labels[start + i] = nearest(params, X[start + i])
 
 
 @entry
@@ -145,28 +136,35 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
     X : IN (n, d); params : IN; what : one of the constants of this file; scratch : WORK;
     out : OUT (n, 1) or (n, K) float64, or labels : OUT (n,) int64, whichever it needs.
     """
+    use_wide_registers()
     n_components, d = params.means.shape
-    size, tile, work, logs, top, total, _ = _split(scratch, d, n_components)
-    for start in range(0, X.shape[0], size):
-        rows = min(size, X.shape[0] - start)
-        load(X, start, rows, tile)
-        log_density(params, tile, rows, work, logs)
+    b = tile_rows(d)
+    x, h, best, tile_weights, scale, density, work = _regions(scratch, d, n_components)
+    for i in range(b):
+        tile_weights[i] = 1.0
+    for start in range(0, X.shape[0], b):
+        rows = min(b, X.shape[0] - start)
+        load_tile(X, start, x)
+        half_log_densities(params, x, h, best, work)
+        if what == LABEL:
+            _write_labels(params, X, start, rows, h, best, labels)
+            continue
         if what == COMPONENT_LOG_DENSITIES:
-            _write_transposed(logs, rows, start, out)
-        elif what == LABEL:
-            _write_row_labels(logs, rows, top, labels, start)
-            for b in range(rows):
-                if top[b] == -np.inf:
-                    labels[start + b] = nearest(params, tile[:, b])
-        else:
-            lost = exponentiate(logs, rows, top, total)
-            if what == LOG_DENSITY:
-                log_totals(top, total, rows, out[start : start + rows, 0])
-            else:
-                if lost > 0:
-                    _place_lost(params, tile, rows, logs, total)
-                _normalise(logs, rows, total)
-                _write_transposed(logs, rows, start, out)
+            for i in range(rows):
+                for k in range(n_components):
+                    out[start + i, k] = 2.0 * h[k * b + i]
+            continue
+        lost = exponentiate(h, best, tile_weights, scale, density)
+        if what == LOG_DENSITY:
+            for i in range(rows):
+                out[start + i, 0] = density[i]
+            continue
+        if lost > 0.0:
+            _place_lost(params, X, start, rows, h, best)
+        for i in range(rows):
+            for k in range(n_components):
+                root = h[k * b + i] * scale[i]
+                out[start + i, k] = root * root
 
 
 @entry
@@ -178,14 +176,21 @@ def moments_block(
     X : IN (n, d); params : IN, of which only the means count; responsibilities : IN (n, K),
     weights included; scratch : WORK; statistics : INOUT flat.
     """
+    use_wide_registers()
     n_components, d = params.means.shape
-    size, tile, work, logs, _, _, _ = _split(scratch, d, n_components)
+    b = tile_rows(d)
+    x, h, _, _, scale, _, work = _regions(scratch, d, n_components)
     mass, first, second = _split_statistics(statistics, d, n_components)
-    for start in range(0, X.shape[0], size):
-        rows = min(size, X.shape[0] - start)
-        load(X, start, rows, tile)
+    for i in range(b):
+        scale[i] = 1.0
+    clear_moments(params, work)
+    for start in range(0, X.shape[0], b):
+        rows = min(b, X.shape[0] - start)
+        load_tile(X, start, x)
         for k in range(n_components):
-            for b in range(rows):
-                logs[k, b] = responsibilities[start + b, k]
-                statistics[1] += responsibilities[start + b, k]
-        add_moments(params, tile, rows, logs, work, mass, first, second)
+            for i in range(b):
+                r = responsibilities[start + i, k] if i < rows else 0.0
+                h[k * b + i] = np.sqrt(r)
+                statistics[1] += r
+        add_moments(params, x, h, scale, work, mass, first, second)
+    finish_moments(params, work, mass, first, second)

@@ -37,31 +37,44 @@ def moments_params(reference: Array, n_second: int) -> KernelParams:
     nothing.flags.writeable = False
     square = nothing.reshape(0, 0)
     if n_second > d:
-        return Triangular(reference, nothing.reshape(0, 0, 0), nothing)
+        return Triangular(reference, square, nothing)
     counted = np.empty(n_second)
     counted.flags.writeable = False
     return Scaled(reference, reference, square, nothing, square, nothing, counted)
 
 
-def log_density(params: Any, tile: Array, rows: int, work: Array, logs: Array) -> None:
-    """Write the log-densities of a tile (d, rows) to logs (K, rows)."""
-    _MODULES[type(params)].log_density(params, tile, rows, work, logs)
+def work_size(params: KernelParams) -> int:
+    """Return how much scratch of its own the kind needs."""
+    return int(_MODULES[type(params)].work_size(params))
+
+
+def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array) -> None:
+    """Write half the log-densities of a tile to h (K b,), and their maxima over k to best (b,)."""
+    _MODULES[type(params)].half_log_densities(params, x, h, best, work)
+
+
+def clear_moments(params: Any, work: Array) -> None:
+    """Begin the sums of a block."""
+    _MODULES[type(params)].clear_moments(params, work)
 
 
 def add_moments(
     params: Any,
-    tile: Array,
-    rows: int,
-    responsibilities: Array,
+    x: Array,
+    h: Array,
+    scale: Array,
     work: Array,
     mass: Array,
     first: Array,
     second: Array,
 ) -> None:
-    """Add the moments of a tile about the means, weighted by responsibilities (K, rows)."""
-    _MODULES[type(params)].add_moments(
-        params, tile, rows, responsibilities, work, mass, first, second
-    )
+    """Add the moments of a tile about the means, weighted by (h scale)^2."""
+    _MODULES[type(params)].add_moments(params, x, h, scale, work, mass, first, second)
+
+
+def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: Array) -> None:
+    """End the sums of a block: after this all of them are in mass, first and second."""
+    _MODULES[type(params)].finish_moments(params, work, mass, first, second)
 
 
 def nearest(params: Any, row: Array) -> int:
@@ -83,5 +96,11 @@ def _resolve_by_kind(function: Callable[..., Any]) -> None:
 
 
 if not JIT_DISABLED:
-    for _function in (log_density, add_moments, nearest):
+    for _function in (
+        half_log_densities,
+        clear_moments,
+        add_moments,
+        finish_moments,
+        nearest,
+    ):
         _resolve_by_kind(_function)

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, Labels, Rows
-from .options import entry
-from .tile import load, square_distances, tile_rows
+from .options import device, entry
+from .scaled import ABREAST, squares_abreast
+from .simd import LANES, fma, lane_sum, load, splat, store, use_wide_registers, where_less
+from .tile import load_tile, load_weights, padded, tile_rows
 
 
 class Centres(NamedTuple):
@@ -19,9 +21,18 @@ class Centres(NamedTuple):
     means: Array
 
 
-def scratch_size(n_features: int, n_components: int) -> int:
+def scratch_size(d: int) -> int:
     """Return how many float64 ``assign_block`` and ``seed_block`` need as scratch."""
-    return tile_rows(n_features, n_components) * (n_features + 3)
+    b = tile_rows(d)
+    return padded(d) * b + 2 * b
+
+
+@device
+def _regions(scratch: Array, d: int) -> Any:
+    """Divide the scratch into a tile and two vectors of a number for each of its rows."""
+    b = tile_rows(d)
+    size = padded(d) * b
+    return scratch[:size], scratch[size : size + b], scratch[size + b : size + 2 * b]
 
 
 @entry
@@ -41,30 +52,60 @@ def seed_block(
     potentials : INOUT (candidates,), to which the weighted sums of the square distances are added
     as they would be with each candidate.  With ``update`` the (only) candidate becomes a seed.
     """
+    use_wide_registers()
     candidates = centres.means
     d = X.shape[1]
-    size = scratch.shape[0] // (d + 3)
-    tile = scratch[: d * size].reshape(d, size)
-    distances = scratch[d * size : (d + 1) * size]
-    for start in range(0, X.shape[0], size):
-        rows = min(size, X.shape[0] - start)
-        load(X, start, rows, tile)
+    b = tile_rows(d)
+    x, near, tile_weights = _regions(scratch, d)
+    for start in range(0, X.shape[0], b):
+        rows = min(b, X.shape[0] - start)
+        load_tile(X, start, x)
+        load_weights(weights, start, rows, tile_weights)
+        for i in range(b):
+            near[i] = closest[start + i] if i < rows else 0.0
         for k in range(candidates.shape[0]):
-            square_distances(tile, rows, candidates, k, distances)
-            total = 0.0
-            for b in range(rows):
-                near = closest[start + b]
-                distances[b] = near if near < distances[b] else distances[b]
-            if weights.shape[0] == 0:
-                for b in range(rows):
-                    total += distances[b]
-            else:
-                for b in range(rows):
-                    total += weights[start + b] * distances[b]
-            potentials[k] += total
+            total = splat(0.0)
+            for t in range(0, b, ABREAST):
+                q0, q1, q2, q3 = squares_abreast(x, b, t, candidates, k)
+                q0, q1 = _smaller(q0, near, t), _smaller(q1, near, t + LANES)
+                q2, q3 = _smaller(q2, near, t + 2 * LANES), _smaller(q3, near, t + 3 * LANES)
+                total = fma(q0, load(tile_weights, t), total)
+                total = fma(q1, load(tile_weights, t + LANES), total)
+                total = fma(q2, load(tile_weights, t + 2 * LANES), total)
+                total = fma(q3, load(tile_weights, t + 3 * LANES), total)
+                if update:
+                    store(near, t, q0)
+                    store(near, t + LANES, q1)
+                    store(near, t + 2 * LANES, q2)
+                    store(near, t + 3 * LANES, q3)
+            potentials[k] += lane_sum(total)
         if update:
-            for b in range(rows):
-                closest[start + b] = distances[b]
+            for i in range(rows):
+                closest[start + i] = near[i]
+
+
+@device
+def _smaller(square: Any, near: Array, t: int) -> Any:
+    known = load(near, t)
+    return where_less(known, square, known, square)
+
+
+@device
+def _nearest_abreast(x: Array, b: int, t: int, centres: Array, out: Array) -> None:
+    """Write the numbers of the nearest centres of the rows from t on, as floats."""
+    q0, q1, q2, q3 = squares_abreast(x, b, t, centres, 0)
+    n0, n1, n2, n3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    for k in range(1, centres.shape[0]):
+        p0, p1, p2, p3 = squares_abreast(x, b, t, centres, k)
+        number = splat(float(k))
+        n0, n1 = where_less(p0, q0, number, n0), where_less(p1, q1, number, n1)
+        n2, n3 = where_less(p2, q2, number, n2), where_less(p3, q3, number, n3)
+        q0, q1 = where_less(p0, q0, p0, q0), where_less(p1, q1, p1, q1)
+        q2, q3 = where_less(p2, q2, p2, q2), where_less(p3, q3, p3, q3)
+    store(out, t, n0)
+    store(out, t + LANES, n1)
+    store(out, t + 2 * LANES, n2)
+    store(out, t + 3 * LANES, n3)
 
 
 @entry
@@ -77,31 +118,20 @@ def assign_block(
     scratch : WORK; statistics : INOUT flat ``[changed labels, mass K, first K*d]`` with the
     first moments about the centres.
     """
+    use_wide_registers()
     means = centres.means
     n_clusters, d = means.shape
-    size = scratch.shape[0] // (d + 3)
-    tile = scratch[: d * size].reshape(d, size)
-    distances = scratch[d * size : (d + 1) * size]
-    best = scratch[(d + 1) * size : (d + 2) * size]
-    nearest = scratch[(d + 2) * size : (d + 3) * size]  # cluster numbers as floats: they vectorise
+    b = tile_rows(d)
+    x, nearest, _ = _regions(scratch, d)
     mass = statistics[1 : 1 + n_clusters]
     first = statistics[1 + n_clusters :].reshape(n_clusters, d)
-    for start in range(0, X.shape[0], size):
-        rows = min(size, X.shape[0] - start)
-        load(X, start, rows, tile)
-        square_distances(tile, rows, means, 0, best)
-        for b in range(rows):
-            nearest[b] = 0.0
-        for k in range(1, n_clusters):
-            square_distances(tile, rows, means, k, distances)
-            number = float(k)
-            for b in range(rows):
-                closer = distances[b] < best[b]
-                best[b] = distances[b] if closer else best[b]
-                nearest[b] = number if closer else nearest[b]
-        for b in range(rows):
-            label = np.int64(nearest[b])
-            i = start + b
+    for start in range(0, X.shape[0], b):
+        rows = min(b, X.shape[0] - start)
+        load_tile(X, start, x)
+        for t in range(0, b, ABREAST):
+            _nearest_abreast(x, b, t, means, nearest)
+        for i in range(start, start + rows):
+            label = np.int64(nearest[i - start])
             if labels[i] != label:
                 labels[i] = label
                 statistics[0] += 1.0

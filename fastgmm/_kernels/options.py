@@ -1,6 +1,7 @@
 """Every Numba option of the package, and the decorators that apply them.
 
-``@device`` marks a function that only kernels call; ``@entry`` marks one that Python calls.
+``@device`` marks a function that only kernels call, ``@entry`` one that Python calls, and
+``@shared`` a small one of integers that both call.
 Entry points are cached on disk.  Numba's cache knows a function by its own file alone: it notices
 neither a changed callee in another file nor a changed option.  So each entry point carries a
 digest of all kernel sources and options in its ``__qualname__``, which is part of the cache
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 from numba.core.caching import FunctionCache
+from numba.extending import register_jitable
 
 # contract and reassoc make FMAs and vectorised sums possible, nsz and arcp are free riders.
 # Never nnan or ninf: -inf is the log of an empty component's weight, and means what it says.
@@ -27,10 +29,12 @@ FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 STRICT = frozenset({"contract"})
 
 COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": None}
-# Device functions are always inlined. Else each entry's cached object brings its own copy of them,
+# Nothing calls device functions from Python: no wrappers for that are compiled.
+_UNWRAPPED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# They are always inlined. Else each entry's cached object brings its own copy of them,
 # optimised in its own way, of which a process uses the first it loads: results would differ in
 # their last bits between the process that compiled and those that load.
-INLINED: dict[str, Any] = {**COMMON, "forceinline": True}
+INLINED: dict[str, Any] = {**COMMON, **_UNWRAPPED, "forceinline": True}
 
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)
 CACHE_WANTED = os.environ.get("FASTGMM_CACHE", "1") != "0"
@@ -93,6 +97,11 @@ def device(function: F) -> F:
 def strict_device(function: F) -> F:
     """Compile like ``device``, but keep the order of operations: it matters here."""
     return _jit(function, STRICT, INLINED)  # type: ignore[no-any-return]
+
+
+def shared(function: F) -> F:
+    """Let kernels call a small function of integers, which stays plain Python elsewhere."""
+    return register_jitable(**INLINED)(function)  # type: ignore[no-any-return]
 
 
 def _cached(function: Callable[..., Any]) -> Any:

@@ -11,7 +11,11 @@ import numpy as np
 
 from .arrays import Array
 from .options import device, strict_device
-from .tile import square_distances
+from .simd import LANES, fma, lane_sum, load, splat, store, where_less
+from .tile import tile_rows
+
+# Registers of rows that are worked on together: their sums do not wait for one another.
+ABREAST = 4 * LANES
 
 
 class Scaled(NamedTuple):
@@ -26,70 +30,221 @@ class Scaled(NamedTuple):
     moments: Array  # (m,): only its length counts, the second moments of a component: d, 1 or 0
 
 
-@device
-def _whiten(tile: Array, rows: int, factor: Array, origin: Array, whitened: Array) -> None:
-    """Write factor (tile - origin) to whitened (d, rows); factor is lower triangular."""
-    for i in range(tile.shape[0]):
-        for b in range(rows):
-            whitened[i, b] = 0.0
-        for j in range(i + 1):
-            t = factor[i, j]
-            shift = origin[j]
-            for b in range(rows):
-                whitened[i, b] += t * (tile[j, b] - shift)
+def work_size(params: Scaled) -> int:
+    """Return how much scratch the functions below need as ``work``."""
+    d = params.means.shape[1]
+    return d * tile_rows(d)
 
 
 @device
-def log_density(params: Any, tile: Array, rows: int, work: Array, logs: Array) -> None:
-    """Write the log-densities of a tile (d, rows) to logs (K, rows); work is (d + 1, rows)."""
-    centres, precisions, constants = params.centres, params.precisions, params.constants
-    n_components = centres.shape[0]
-    one_scale = precisions.shape[1] == 1
-    seen = tile
-    if params.factor.shape[0] > 0:
-        _whiten(tile, rows, params.factor, params.origin, work)
-        seen = work
-    for k in range(n_components):
-        squares = logs[k]
-        if one_scale:
-            square_distances(seen, rows, centres, k, squares)
-        else:
-            _scaled_square_distances(seen, rows, centres, precisions, k, squares)
-        half = 0.5 * precisions[k, 0] if one_scale else 0.5
-        constant = constants[k]
-        for b in range(rows):
-            q = half * squares[b]
-            squares[b] = constant - q if q < np.inf else -np.inf
+def _whiten(factor: Array, origin: Array, x: Array, out: Array) -> None:
+    """Write factor (x - origin) to out (d b,); factor is lower triangular."""
+    d = factor.shape[0]
+    b = tile_rows(d)
+    for i in range(d):
+        for t in range(0, b, ABREAST):
+            y0, y1, y2, y3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+            for j in range(i + 1):
+                place = j * b + t
+                y0 = fma(load(x, place) - origin[j], factor[i, j], y0)
+                y1 = fma(load(x, place + LANES) - origin[j], factor[i, j], y1)
+                y2 = fma(load(x, place + 2 * LANES) - origin[j], factor[i, j], y2)
+                y3 = fma(load(x, place + 3 * LANES) - origin[j], factor[i, j], y3)
+            place = i * b + t
+            store(out, place, y0)
+            store(out, place + LANES, y1)
+            store(out, place + 2 * LANES, y2)
+            store(out, place + 3 * LANES, y3)
 
 
 @device
-def _scaled_square_distances(
-    tile: Array, rows: int, centres: Array, precisions: Array, k: int, out: Array
+def squares_abreast(x: Array, b: int, t: int, centres: Array, k: int) -> Any:
+    """Return |x - centre_k|^2 of the rows from t on, in four registers."""
+    q0, q1, q2, q3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    for j in range(centres.shape[1]):
+        centre = centres[k, j]
+        place = j * b + t
+        z0 = load(x, place) - centre
+        z1 = load(x, place + LANES) - centre
+        z2 = load(x, place + 2 * LANES) - centre
+        z3 = load(x, place + 3 * LANES) - centre
+        q0 = fma(z0, z0, q0)
+        q1 = fma(z1, z1, q1)
+        q2 = fma(z2, z2, q2)
+        q3 = fma(z3, z3, q3)
+    return q0, q1, q2, q3
+
+
+@device
+def _scaled_squares_abreast(
+    x: Array, b: int, t: int, centres: Array, precisions: Array, k: int
+) -> Any:
+    """Return sum_j p_j (x_j - centre_j)^2 of the rows from t on, in four registers."""
+    q0, q1, q2, q3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    for j in range(centres.shape[1]):
+        centre, precision = centres[k, j], precisions[k, j]
+        place = j * b + t
+        z0 = load(x, place) - centre
+        z1 = load(x, place + LANES) - centre
+        z2 = load(x, place + 2 * LANES) - centre
+        z3 = load(x, place + 3 * LANES) - centre
+        q0 = fma(z0 * precision, z0, q0)
+        q1 = fma(z1 * precision, z1, q1)
+        q2 = fma(z2 * precision, z2, q2)
+        q3 = fma(z3 * precision, z3, q3)
+    return q0, q1, q2, q3
+
+
+@device
+def _finish(
+    square: Any, factor: float, half: float, h: Array, place: int, best: Array, t: int
 ) -> None:
-    """Write sum_j p_j (x_j - centre_j)^2 of a tile to out (rows,); four features a sweep."""
-    d = centres.shape[1]
-    head = d % 4
-    for b in range(rows):
-        out[b] = 0.0
-    for j in range(head):
-        c, p = centres[k, j], precisions[k, j]
-        for b in range(rows):
-            z = tile[j, b] - c
-            out[b] += p * z * z
-    for j in range(head, d, 4):
-        c0, c1, c2, c3 = centres[k, j], centres[k, j + 1], centres[k, j + 2], centres[k, j + 3]
-        p0, p1 = precisions[k, j], precisions[k, j + 1]
-        p2, p3 = precisions[k, j + 2], precisions[k, j + 3]
-        for b in range(rows):
-            z0 = tile[j, b] - c0
-            z1 = tile[j + 1, b] - c1
-            z2 = tile[j + 2, b] - c2
-            z3 = tile[j + 3, b] - c3
-            out[b] += (p0 * z0 * z0 + p1 * z1 * z1) + (p2 * z2 * z2 + p3 * z3 * z3)
+    """Write half - factor * square to h, and take it into account in best."""
+    value = where_less(square, np.inf, fma(square, -factor, half), -np.inf)
+    store(h, place, value)
+    top = load(best, t)
+    store(best, t, where_less(top, value, value, top))
+
+
+@device
+def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array) -> None:
+    """Write half the log-densities of a tile to h (K b,), and their maxima over k to best (b,)."""
+    centres, precisions, constants = params.centres, params.precisions, params.constants
+    n_components, d = centres.shape
+    b = tile_rows(d)
+    one_scale = precisions.shape[1] == 1
+    seen = x
+    if params.factor.shape[0] > 0:
+        _whiten(params.factor, params.origin, x, work)
+        seen = work
+    for i in range(0, b, LANES):
+        store(best, i, splat(-np.inf))
+    for k in range(n_components):
+        half = 0.5 * constants[k]
+        quarter = 0.25 * precisions[k, 0] if one_scale else 0.25
+        for t in range(0, b, ABREAST):
+            if one_scale:
+                q0, q1, q2, q3 = squares_abreast(seen, b, t, centres, k)
+            else:
+                q0, q1, q2, q3 = _scaled_squares_abreast(seen, b, t, centres, precisions, k)
+            place = k * b + t
+            _finish(q0, quarter, half, h, place, best, t)
+            _finish(q1, quarter, half, h, place + LANES, best, t + LANES)
+            _finish(q2, quarter, half, h, place + 2 * LANES, best, t + 2 * LANES)
+            _finish(q3, quarter, half, h, place + 3 * LANES, best, t + 3 * LANES)
+
+
+@device
+def clear_moments(params: Any, work: Array) -> None:
+    """Begin the sums of a block: nothing to do, tiles are added to the statistics themselves."""
+
+
+@device
+def add_moments(
+    params: Any,
+    x: Array,
+    h: Array,
+    scale: Array,
+    work: Array,
+    mass: Array,
+    first: Array,
+    second: Array,
+) -> None:
+    """Add the moments of a tile, weighted by (h scale)^2; h becomes that weight.
+
+    second has a column for each feature, one column for the sum over features, or none.
+    """
+    means = params.means
+    n_components, d = means.shape
+    b = tile_rows(d)
+    columns = second.shape[1]
+    for k in range(n_components):
+        total = splat(0.0)
+        for i in range(0, b, LANES):
+            root = load(h, k * b + i) * load(scale, i)
+            weight = root * root
+            store(h, k * b + i, weight)
+            total = total + weight
+        here = lane_sum(total)
+        mass[k] += here
+        if here == 0.0:
+            continue  # all the rest would be exact zeros
+        head = d % 4
+        for j in range(head):
+            t0, s0 = splat(0.0), splat(0.0)
+            for i in range(0, b, LANES):
+                z0 = load(x, j * b + i) - means[k, j]
+                w0 = load(h, k * b + i) * z0
+                t0 = t0 + w0
+                s0 = fma(w0, z0, s0)
+            first[k, j] += lane_sum(t0)
+            if columns > 0:
+                second[k, min(j, columns - 1)] += lane_sum(s0)
+        for j in range(head, d, 4):
+            if columns == 0:
+                _add_first_moments(x, b, j, means, k, h, first)
+            else:
+                _add_both_moments(x, b, j, means, k, h, first, second)
+
+
+@device
+def _add_first_moments(
+    x: Array, b: int, j: int, means: Array, k: int, h: Array, first: Array
+) -> None:
+    """Add the first moments of features j to j + 3."""
+    m0, m1, m2, m3 = means[k, j], means[k, j + 1], means[k, j + 2], means[k, j + 3]
+    t0, t1, t2, t3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    for i in range(0, b, LANES):
+        r = load(h, k * b + i)
+        place = j * b + i
+        t0 = fma(r, load(x, place) - m0, t0)
+        t1 = fma(r, load(x, place + b) - m1, t1)
+        t2 = fma(r, load(x, place + 2 * b) - m2, t2)
+        t3 = fma(r, load(x, place + 3 * b) - m3, t3)
+    first[k, j] += lane_sum(t0)
+    first[k, j + 1] += lane_sum(t1)
+    first[k, j + 2] += lane_sum(t2)
+    first[k, j + 3] += lane_sum(t3)
+
+
+@device
+def _add_both_moments(
+    x: Array, b: int, j: int, means: Array, k: int, h: Array, first: Array, second: Array
+) -> None:
+    """Add the first and second moments of features j to j + 3."""
+    m0, m1, m2, m3 = means[k, j], means[k, j + 1], means[k, j + 2], means[k, j + 3]
+    t0, t1, t2, t3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    s0, s1, s2, s3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    for i in range(0, b, LANES):
+        r = load(h, k * b + i)
+        place = j * b + i
+        z0 = load(x, place) - m0
+        z1 = load(x, place + b) - m1
+        z2 = load(x, place + 2 * b) - m2
+        z3 = load(x, place + 3 * b) - m3
+        w0, w1, w2, w3 = r * z0, r * z1, r * z2, r * z3
+        t0, t1, t2, t3 = t0 + w0, t1 + w1, t2 + w2, t3 + w3
+        s0, s1, s2, s3 = fma(w0, z0, s0), fma(w1, z1, s1), fma(w2, z2, s2), fma(w3, z3, s3)
+    first[k, j] += lane_sum(t0)
+    first[k, j + 1] += lane_sum(t1)
+    first[k, j + 2] += lane_sum(t2)
+    first[k, j + 3] += lane_sum(t3)
+    if second.shape[1] == 1:
+        second[k, 0] += lane_sum((s0 + s1) + (s2 + s3))
+    else:
+        second[k, j] += lane_sum(s0)
+        second[k, j + 1] += lane_sum(s1)
+        second[k, j + 2] += lane_sum(s2)
+        second[k, j + 3] += lane_sum(s3)
+
+
+@device
+def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: Array) -> None:
+    """End the sums of a block: nothing to do."""
 
 
 @strict_device
-def _nearest_whitened(params: Any, row: Array) -> int:
+def _nearest_whitened(params: Scaled, row: Array) -> int:
     """Do the same for a shared factor: the whitened row itself may overflow."""
     means, factor, constants = params.means, params.factor, params.constants
     n_components, d = means.shape
@@ -113,70 +268,6 @@ def _nearest_whitened(params: Any, row: Array) -> int:
         if constants[k] > -np.inf and square < best_square:
             best, best_square = k, square
     return best
-
-
-@device
-def add_moments(
-    params: Any,
-    tile: Array,
-    rows: int,
-    responsibilities: Array,
-    work: Array,
-    mass: Array,
-    first: Array,
-    second: Array,
-) -> None:
-    """Add a tile's moments to mass (K,), first (K, d) and second.
-
-    second has a column for each feature, one column for the sum over features, or none.
-    """
-    means = params.means
-    n_components, d = means.shape
-    columns = second.shape[1]
-    for k in range(n_components):
-        r = responsibilities[k]
-        total = 0.0
-        for b in range(rows):
-            total += r[b]
-        mass[k] += total
-        if columns == 0:
-            for j in range(d):
-                mean = means[k, j]
-                total = 0.0
-                for b in range(rows):
-                    total += r[b] * (tile[j, b] - mean)
-                first[k, j] += total
-            continue
-        for j in range(d % 2):
-            mean = means[k, j]
-            total = 0.0
-            square = 0.0
-            for b in range(rows):
-                z = tile[j, b] - mean
-                weighted = r[b] * z
-                total += weighted
-                square += weighted * z
-            first[k, j] += total
-            second[k, j] += square
-        for j in range(d % 2, d, 2):  # two features a sweep share the responsibilities
-            m0, m1 = means[k, j], means[k, j + 1]
-            t0, t1, s0, s1 = 0.0, 0.0, 0.0, 0.0
-            for b in range(rows):
-                z0 = tile[j, b] - m0
-                z1 = tile[j + 1, b] - m1
-                w0 = r[b] * z0
-                w1 = r[b] * z1
-                t0 += w0
-                t1 += w1
-                s0 += w0 * z0
-                s1 += w1 * z1
-            first[k, j] += t0
-            first[k, j + 1] += t1
-            if columns == 1:
-                second[k, 0] += s0 + s1
-            else:
-                second[k, j] += s0
-                second[k, j + 1] += s1
 
 
 @strict_device

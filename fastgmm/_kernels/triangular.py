@@ -1,94 +1,158 @@
 """The triangular kind: one Cholesky factor for each component (full covariances).
 
-``log N_k(x) = c_k - ||T_k (x - m_k)||^2 / 2`` with T_k lower triangular, and the statistics
-``A_k = sum r (x - m_k)`` and ``B_k = sum r (x - m_k)(x - m_k)^T`` as a packed lower triangle.
+``log N_k(x) = c_k - |T_k (x - m_k)|^2 / 2`` with T_k lower triangular, and the statistics
+``A_k = sum r (x - m_k)`` and ``B_k = sum r (x - m_k)(x - m_k)^T`` as packed lower triangles.
+
+The M-step works with ``h = sqrt(r)``: ``v = h (x - m)`` serves both sides of ``B = sum v v^T``.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import moments
 from .arrays import Array
-from .options import device, strict_device
+from .options import device, shared, strict_device
+from .simd import LANES, fma, load, splat, store, where_less
+from .tile import tile_rows
+from .tiles import ROWS, first_square, front_square, next_square
+from .tiny import MOST, tiny_log_densities
 
 
 class Triangular(NamedTuple):
     """What the kernels read; every array is C-contiguous, read-only float64."""
 
     means: Array  # (K, d)
-    factors: Array  # (K, d, d), lower triangular
+    factors: Array  # (K, factor_size(d)), packed
     constants: Array  # (K,)
 
 
+@shared
+def factor_size(d: int) -> int:
+    """Return how many numbers a packed factor has."""
+    if d <= MOST:
+        return d * (d + 1) // 2
+    panels = (d + LANES - 1) // LANES
+    front = d - (panels - 1) * LANES
+    return front * front + (panels - 1) * LANES * (front + LANES * panels // 2)
+
+
+def pack(factors: Array) -> Array:
+    """Return lower triangular factors (K, d, d) in the order in which the E-step reads them.
+
+    Panels of ``LANES`` factor rows, from the last (longest) to the second; each is stored column
+    by column and ends with its own lower triangle.  Then the front panel, with what rows are left.
+    Up to ``MOST`` features: simply the row-wise lower triangle.
+    """
+    k, d, _ = factors.shape
+    if d <= MOST:
+        return np.ascontiguousarray(factors[:, *np.tril_indices(d)])
+    lower = np.tril(factors)
+    parts = []
+    for end in range(d, 0, -LANES):
+        panel = lower[:, max(0, end - LANES) : end, :end]
+        parts.append(panel.transpose(0, 2, 1).reshape(k, -1))
+    return np.ascontiguousarray(np.concatenate(parts, axis=1))
+
+
+@strict_device
+def _factor_entry(factors: Array, k: int, i: int, j: int, d: int) -> float:
+    """Return entry (i, j) of packed factor k."""
+    if d <= MOST:
+        return factors[k, i * (i + 1) // 2 + j]
+    place, end = 0, d
+    while i < end - LANES:
+        place += end * LANES
+        end -= LANES
+    height = min(LANES, end)
+    return factors[k, place + j * height + i - (end - height)]
+
+
+def work_size(params: Triangular) -> int:
+    """Return how much scratch the functions below need as ``work``."""
+    n_components, d = params.means.shape
+    return d * tile_rows(d) + d * ROWS + n_components * moments.cells_size(d)
+
+
 @device
-def log_density(params: Any, tile: Array, rows: int, work: Array, logs: Array) -> None:
-    """Write the log-densities of a tile (d, rows) to logs (K, rows); work is (d + 1, rows)."""
+def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array) -> None:
+    """Write half the log-densities of a tile to h (K b,), and their maxima over k to best (b,).
+
+    A square that is not finite counts as infinite: log-density minus infinity.
+    """
     means, factors, constants = params
     n_components, d = means.shape
-    y = work[d]
+    b, size = tile_rows(d), factor_size(d)
+    flat_means = means.reshape(n_components * d)
+    flat_factors = factors.reshape(n_components * size)
+    if d <= MOST:
+        tiny_log_densities(x, b, flat_means, flat_factors, constants, h, best, d)
+        return
+    z = work[: d * ROWS]
+    for i in range(0, b, LANES):
+        store(best, i, splat(-np.inf))
     for k in range(n_components):
-        for j in range(d):
-            mean = means[k, j]
-            for b in range(rows):
-                work[j, b] = tile[j, b] - mean
-        squares = logs[k]
-        for b in range(rows):
-            squares[b] = 0.0
-        for i in range(d):
-            t = factors[k, i, 0]
-            for b in range(rows):
-                y[b] = t * work[0, b]
-            for j in range(1, i + 1):
-                t = factors[k, i, j]
-                for b in range(rows):
-                    y[b] += t * work[j, b]
-            for b in range(rows):
-                squares[b] += y[b] * y[b]
-        constant = constants[k]
-        for b in range(rows):
-            # inf - inf inside an overflowing product gives NaN: that, too, is infinitely far.
-            q = squares[b]
-            squares[b] = constant - 0.5 * q if q < np.inf else -np.inf
+        half = 0.5 * constants[k]
+        if constants[k] == -np.inf:
+            for i in range(0, b, LANES):
+                store(h, k * b + i, splat(half))
+            continue
+        for t in range(0, b, ROWS):
+            q = k * b + t
+            place = k * size
+            n = d - LANES
+            first_square(flat_factors, place, n, x, t, b, flat_means, k * d, z, 0, h, q)
+            while n > LANES:
+                place += (n + LANES) * LANES
+                n -= LANES
+                next_square(flat_factors, place, n, z, 0, h, q)
+            front_square(n, flat_factors, place + (n + LANES) * LANES, z, 0, h, q)
+            for i in range(0, ROWS, LANES):
+                square = load(h, q + i)
+                value = where_less(square, np.inf, fma(square, -0.25, half), -np.inf)
+                store(h, q + i, value)
+                top = load(best, t + i)
+                store(best, t + i, where_less(top, value, value, top))
+
+
+@device
+def clear_moments(params: Any, work: Array) -> None:
+    """Begin the sums of a block."""
+    n_components, d = params.means.shape
+    start = d * tile_rows(d) + d * ROWS
+    for i in range(start, start + n_components * moments.cells_size(d)):
+        work[i] = 0.0
 
 
 @device
 def add_moments(
     params: Any,
-    tile: Array,
-    rows: int,
-    responsibilities: Array,
+    x: Array,
+    h: Array,
+    scale: Array,
     work: Array,
     mass: Array,
     first: Array,
     second: Array,
 ) -> None:
-    """Add a tile's moments to mass (K,), first (K, d) and second (K, d (d + 1) / 2)."""
-    means = params.means
-    n_components, d = means.shape
-    weighted = work[d]
+    """Add the moments of a tile, weighted by (h scale)^2, to sums in ``work``."""
+    n_components, d = params.means.shape
+    b = tile_rows(d)
+    flat_means = params.means.reshape(n_components * d)
+    v = work[d * ROWS : d * ROWS + d * b]
+    cells = work[d * ROWS + d * b :]
+    moments.add_moments(x, b, flat_means, h, scale, v, cells, n_components, d)
+
+
+@device
+def finish_moments(
+    params: Any, work: Array, mass: Array, first: Array, second: Array
+) -> None:
+    """Add the sums of a block to mass (K,), first (K, d) and second (K, d (d + 1) / 2)."""
+    n_components, d = params.means.shape
+    cells = work[d * ROWS + d * tile_rows(d) :]
     for k in range(n_components):
-        r = responsibilities[k]
-        total = 0.0
-        for b in range(rows):
-            total += r[b]
-        mass[k] += total
-        for j in range(d):
-            mean = means[k, j]
-            for b in range(rows):
-                work[j, b] = tile[j, b] - mean
-        pair = 0
-        for i in range(d):
-            total = 0.0
-            for b in range(rows):
-                weighted[b] = r[b] * work[i, b]
-                total += weighted[b]
-            first[k, i] += total
-            for j in range(i + 1):
-                total = 0.0
-                for b in range(rows):
-                    total += weighted[b] * work[j, b]
-                second[k, pair] += total
-                pair += 1
+        mass[k] += moments.unpack_moments(cells, k * moments.cells_size(d), first[k], second[k], d)
 
 
 @strict_device
@@ -103,8 +167,8 @@ def nearest(params: Any, row: Array) -> int:
             # a quarter of each: the difference of two huge numbers must not overflow either
             difference = abs(0.25 * row[i] - 0.25 * means[k, i])
             largest_difference = max(largest_difference, difference)
-            for j in range(i + 1):
-                largest_factor = max(largest_factor, abs(factors[k, i, j]))
+        for i in range(factors.shape[1]):
+            largest_factor = max(largest_factor, abs(factors[k, i]))
     best, best_square = 0, np.inf
     for k in range(n_components):
         square = 0.0
@@ -112,7 +176,7 @@ def nearest(params: Any, row: Array) -> int:
             y = 0.0
             for j in range(i + 1):
                 z = (0.25 * row[j] - 0.25 * means[k, j]) / largest_difference
-                y += (factors[k, i, j] / largest_factor) * z
+                y += (_factor_entry(factors, k, i, j, d) / largest_factor) * z
             square += y * y
         if constants[k] > -np.inf and square < best_square:
             best, best_square = k, square

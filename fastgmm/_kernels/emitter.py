@@ -1,0 +1,196 @@
+"""LLVM instructions for SIMD registers: what the intrinsics of the kernels are written with."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import config
+from numba.core import cgutils
+
+DOUBLE = ir.DoubleType()
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+
+# What LLVM may assume of the arithmetic: x*y+z may fuse.  Nothing about NaN or infinity.  Numba
+# adds the flags of the function that is compiled; `fma` is opaque to them.
+FLAGS = ("contract",)
+
+
+def _machine_lanes() -> int:
+    """Return the float64 lanes of a register: 8 with AVX-512, else 4.
+
+    Four is right below AVX-512 too: on a machine with two lanes (NEON, SSE2) LLVM splits each
+    register in two, which gives the tiles just the number of accumulators such a machine needs.
+    Numba's own overrides are followed, since they decide what may be emitted.
+    """
+    features = config.CPU_FEATURES
+    if features is None:
+        if config.CPU_NAME == "generic":
+            return 4
+        features = ""
+        with suppress(RuntimeError):
+            features = binding.get_host_cpu_features().flatten()
+    return 8 if config.ENABLE_AVX and "+avx512f" in features.split(",") else 4
+
+
+LANES = _machine_lanes()
+
+
+class Emitter:
+    """Append instructions to the function that is being compiled.
+
+    Registers hold `LANES` float64 numbers.  Indices are int64 values that count elements from a
+    pointer.  Loads convert float32 elements; no alignment is assumed beyond an element's own.
+    """
+
+    def __init__(self, context: Any, builder: Any) -> None:
+        self.context, self.builder = context, builder
+        self.vector = ir.VectorType(DOUBLE, LANES)
+
+    # --- values -------------------------------------------------------------------------------
+
+    def index(self, value: int) -> Any:
+        """Make a constant index."""
+        return ir.Constant(INT64, value)
+
+    def offset(self, index: Any, constant: int) -> Any:
+        """Add a constant to an index."""
+        return self.builder.add(index, self.index(constant)) if constant else index
+
+    def constant(self, number: float) -> Any:
+        """Make a register with every lane equal to a constant."""
+        return ir.Constant(self.vector, [ir.Constant(DOUBLE, float(number))] * LANES)
+
+    def splat(self, number: Any) -> Any:
+        """Make a register, of any element type, with every lane equal to a value."""
+        undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
+        first = self.builder.insert_element(undefined, number, ir.Constant(INT32, 0))
+        return self.shuffle(first, undefined, [0] * LANES)
+
+    def shuffle(self, left: Any, right: Any, lanes: Iterable[int]) -> Any:
+        """Pick lanes of two registers, numbered through."""
+        chosen = list(lanes)
+        mask = ir.Constant(ir.VectorType(INT32, len(chosen)), chosen)
+        return self.builder.shuffle_vector(left, right, mask)
+
+    # --- memory -------------------------------------------------------------------------------
+
+    def array(self, array_type: Any, value: Any) -> Any:
+        """Return the pointer to the first element of a contiguous array."""
+        return self.context.make_array(array_type)(self.context, self.builder, value).data
+
+    def load(self, pointer: Any, index: Any, lanes: int = LANES) -> Any:
+        """Load consecutive elements."""
+        place, _, width = self._place(pointer, index, lanes)
+        return self._widened(self.builder.load(place, align=width))
+
+    def load_masked(self, pointer: Any, index: Any, mask: Any) -> Any:
+        """Load like `load`, but lanes outside the mask are 0 and their memory is not touched."""
+        place, vector, width = self._place(pointer, index, LANES)
+        bits = ir.VectorType(ir.IntType(1), LANES)
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(vector, [place.type, INT32, bits, vector]),
+            f"llvm.masked.load.{_suffix(vector)}.p0",
+        )
+        zeros = ir.Constant(vector, [ir.Constant(vector.element, 0.0)] * LANES)
+        align = ir.Constant(INT32, width)
+        return self._widened(self.builder.call(function, [place, align, mask, zeros]))
+
+    def load_splat(self, pointer: Any, index: Any) -> Any:
+        """Load one element into every lane."""
+        return self.splat(self.builder.load(self._at(pointer, index)))
+
+    def store(self, pointer: Any, index: Any, register: Any) -> None:
+        """Store the lanes of a register one after the other."""
+        place, _, width = self._place(pointer, index, LANES)
+        self.builder.store(register, place, align=width)
+
+    def _at(self, pointer: Any, index: Any) -> Any:
+        return self.builder.gep(pointer, [index], inbounds=False)
+
+    def _place(self, pointer: Any, index: Any, lanes: int) -> tuple[Any, Any, int]:
+        """Return a pointer to several elements, their type, and the bytes of one."""
+        element = pointer.type.pointee
+        vector = ir.VectorType(element, lanes)
+        place = self.builder.bitcast(self._at(pointer, index), vector.as_pointer())
+        return place, vector, 8 if element == DOUBLE else 4
+
+    def _widened(self, register: Any) -> Any:
+        if register.type.element == DOUBLE:
+            return register
+        return self.builder.fpext(register, ir.VectorType(DOUBLE, register.type.count))
+
+    # --- arithmetic ---------------------------------------------------------------------------
+
+    def add(self, x: Any, y: Any) -> Any:
+        """Add registers."""
+        return self.builder.fadd(x, y, flags=FLAGS)
+
+    def sub(self, x: Any, y: Any) -> Any:
+        """Subtract registers."""
+        return self.builder.fsub(x, y, flags=FLAGS)
+
+    def mul(self, x: Any, y: Any) -> Any:
+        """Multiply registers."""
+        return self.builder.fmul(x, y, flags=FLAGS)
+
+    def fma(self, x: Any, y: Any, z: Any) -> Any:
+        """Compute ``x*y + z`` of registers, or of numbers, with one rounding."""
+        return self.call("fma", x, y, z)
+
+    def call(self, name: str, *operands: Any) -> Any:
+        """Call an LLVM intrinsic on registers, or on numbers, that returns another of them."""
+        kind = operands[0].type
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(kind, [kind] * len(operands)),
+            f"llvm.{name}.{_suffix(kind)}",
+        )
+        return self.builder.call(function, operands)
+
+    # --- control ------------------------------------------------------------------------------
+
+    def loop(
+        self,
+        stop: Any,
+        carried: Sequence[Any],
+        body: Callable[[Any, list[Any]], Sequence[Any]],
+        step: int = 1,
+    ) -> list[Any]:
+        """Emit ``for i in range(0, stop, step): carried = body(i, carried)``.
+
+        The carried values stay in registers: what neither Numba nor LLVM would do with memory.
+        """
+        builder, start = self.builder, self.index(0)
+        before = builder.block
+        inside = builder.append_basic_block("tile")
+        after = builder.append_basic_block("tile.end")
+        builder.cbranch(builder.icmp_signed("<", start, stop), inside, after)
+
+        builder.position_at_end(inside)
+        i = builder.phi(INT64)
+        values = [builder.phi(value.type) for value in carried]
+        new = body(i, values)
+        following = builder.add(i, self.index(step))
+        last = builder.block
+        builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)
+        for phi, first, later in zip(
+            [i, *values], [start, *carried], [following, *new], strict=True
+        ):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, last)
+
+        builder.position_at_end(after)
+        results = [builder.phi(value.type) for value in carried]
+        for phi, first, later in zip(results, carried, new, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, last)
+        return results
+
+
+def _suffix(kind: Any) -> str:
+    """Return how LLVM writes a type at the end of an intrinsic's name."""
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{_suffix(kind.element)}"
+    return "f64" if kind == DOUBLE else "f32"

@@ -1,0 +1,144 @@
+"""E-step for few features: a component's mean and factor unrolled, rows in the lanes.
+
+Up to `MOST` features nothing needs blocking: the whole product with the factor (its row-wise packed
+lower triangle) is one straight piece of code, repeated while the rows of a tile pass by.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from .arrays import Array
+from .emitter import LANES, Emitter
+from .options import device
+from .simd import splat, store, vector_intrinsic
+
+MOST = 8
+
+
+def _log_density_twin(d: int) -> Callable[..., None]:
+    def log_density(
+        x: Array,
+        n: int,
+        mean: Array,
+        mo: int,
+        factor: Array,
+        fo: int,
+        half: float,
+        h: Array,
+        ho: int,
+        best: Array,
+    ) -> None:
+        z = x[: d * n].reshape(d, n) - mean[mo : mo + d, None]
+        lower = np.zeros((d, d))
+        lower[np.tril_indices(d)] = factor[fo : fo + d * (d + 1) // 2]
+        square = ((lower @ z) ** 2).sum(axis=0)
+        h[ho : ho + n] = np.where(square < np.inf, half - 0.25 * square, -np.inf)
+        best[:n] = np.maximum(best[:n], h[ho : ho + n])
+
+    return log_density
+
+
+def _log_density(d: int) -> Callable[..., None]:
+    """Make the E-step of d features: ``h = half - |T (x - mean)|**2 / 4``, best = max(best, h)."""
+
+    @vector_intrinsic(_log_density_twin(d))
+    def log_density(
+        typingctx: Any,
+        x: Any,
+        n: Any,
+        mean: Any,
+        mo: Any,
+        factor: Any,
+        fo: Any,
+        half: Any,
+        h: Any,
+        ho: Any,
+        best: Any,
+    ) -> Any:
+        k = types.intp
+        sig = types.void(x, k, mean, k, factor, k, types.float64, h, k, best)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            emit = Emitter(context, builder)
+            x, mean, factor, h, best = (emit.array(sig.args[i], args[i]) for i in (0, 2, 4, 7, 9))
+            _, n, _, mo, _, fo, half, _, ho, _ = args
+            centre = [emit.load_splat(mean, emit.offset(mo, i)) for i in range(d)]
+            entries = [emit.load_splat(factor, emit.offset(fo, i)) for i in range(d * (d + 1) // 2)]
+            half, quarter = emit.splat(half), emit.constant(-0.25)
+            infinity, never = emit.constant(np.inf), emit.constant(-np.inf)
+
+            def body(b: Any, _: Any) -> Any:
+                square, entry, z = None, iter(entries), list[Any]()
+                for i in range(d):
+                    place = builder.add(builder.mul(n, emit.index(i)), b)
+                    z.append(emit.sub(emit.load(x, place), centre[i]))
+                    line = emit.mul(next(entry), z[0])
+                    for value in z[1:]:
+                        line = emit.fma(next(entry), value, line)
+                    square = emit.fma(line, line, square) if i else emit.mul(line, line)
+                finite = builder.fcmp_ordered("<", square, infinity)
+                value = builder.select(finite, emit.fma(square, quarter, half), never)
+                emit.store(h, builder.add(ho, b), value)
+                top = emit.load(best, b)
+                above = builder.fcmp_ordered("<", top, value)
+                emit.store(best, b, builder.select(above, value, top))
+                return []
+
+            emit.loop(n, [], body, step=LANES)
+            return context.get_dummy_value()
+
+        return sig, codegen
+
+    return log_density
+
+
+_log_density_1 = _log_density(1)
+_log_density_2 = _log_density(2)
+_log_density_3 = _log_density(3)
+_log_density_4 = _log_density(4)
+_log_density_5 = _log_density(5)
+_log_density_6 = _log_density(6)
+_log_density_7 = _log_density(7)
+_log_density_8 = _log_density(8)
+
+
+@device
+def tiny_log_densities(
+    x: Array,
+    n: int,
+    means: Array,
+    factors: Array,
+    consts: Array,
+    h: Array,
+    best: Array,
+    d: int,
+) -> None:
+    """Write ``h[k] = log p_k / 2`` of n rows for all components, and their maximum to best."""
+    for i in range(0, n, LANES):
+        store(best, i, splat(-np.inf))
+    size = d * (d + 1) // 2
+    for k in range(consts.size):
+        half, m, f, o = 0.5 * consts[k], k * d, k * size, k * n
+        if consts[k] == -np.inf:
+            for i in range(0, n, LANES):
+                store(h, o + i, splat(half))
+            continue
+        if d == 1:
+            _log_density_1(x, n, means, m, factors, f, half, h, o, best)
+        elif d == 2:
+            _log_density_2(x, n, means, m, factors, f, half, h, o, best)
+        elif d == 3:
+            _log_density_3(x, n, means, m, factors, f, half, h, o, best)
+        elif d == 4:
+            _log_density_4(x, n, means, m, factors, f, half, h, o, best)
+        elif d == 5:
+            _log_density_5(x, n, means, m, factors, f, half, h, o, best)
+        elif d == 6:
+            _log_density_6(x, n, means, m, factors, f, half, h, o, best)
+        elif d == 7:
+            _log_density_7(x, n, means, m, factors, f, half, h, o, best)
+        elif d == 8:
+            _log_density_8(x, n, means, m, factors, f, half, h, o, best)
