@@ -205,7 +205,8 @@ class BaseMixture(CallbackSupport, DensityMixin, BaseEstimator):  # type: ignore
             ``sqrt((x - mean_k)^T precision_k (x - mean_k))``: standard deviations.
         """
         densities = self._map(X, COMPONENT_LOG_DENSITIES, log_weight=None)
-        np.multiply(densities, -2.0, out=densities)
+        np.abs(densities, out=densities)  # they are -distance^2 / 2, and -0 at a mean
+        densities *= 2.0
         distances: NDArray[Any] = np.sqrt(densities, out=densities)
         return distances
 

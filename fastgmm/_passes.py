@@ -128,9 +128,9 @@ class MomentsPass:
         scratch = np.empty(em_pass.scratch_size(self.params))
 
         def run(block: Block, statistics: Array) -> None:
-            em_pass.moments_block(
-                block.rows, self.params, self.responsibilities(block), scratch, statistics
-            )
+            given = self.responsibilities(block).view()
+            given.flags.writeable = False
+            em_pass.moments_block(block.rows, self.params, given, scratch, statistics)
 
         return run
 

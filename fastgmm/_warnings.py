@@ -1,5 +1,7 @@
 """What a fit says about itself without being asked."""
 
+import sys
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,10 +15,19 @@ Array = NDArray[np.float64]
 
 # EM does not decrease the likelihood; what rounding does is far below this (relative).
 _REAL_DECREASE = 1e-6
+_OWN_FRAMES = ("fastgmm", "sklearn")
 
 
 class FitWarning(UserWarning):
     """A fit ended with a result that deserves a second look."""
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn in the name of the code that called this package, through scikit-learn or not."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in _OWN_FRAMES:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)
 
 
 def diagnose(

@@ -1,7 +1,6 @@
 """GaussianMixture: the estimator, in the shape of scikit-learn's class of that name."""
 
 import math
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -34,7 +33,7 @@ from ._validation import (
     unfit_message,
 )
 from ._verbose import VerboseObserver
-from ._warnings import FitWarning, diagnose
+from ._warnings import FitWarning, diagnose, warn
 
 Array = NDArray[np.float64]
 
@@ -327,15 +326,14 @@ class GaussianMixture(BaseMixture):
     def _warn(
         self, source: ArraySource, settings: Settings, best: EMResult, n_distinct: list[int]
     ) -> None:
-        level = 5  # the caller of fit, through its decorators
         for found in n_distinct:
             if found < self.n_components:
                 text = FEW_CLUSTERS.format(found, self.n_components)
-                warnings.warn(text, ConvergenceWarning, stacklevel=level)
+                warn(text, ConvergenceWarning)
         if not best.converged and self.max_iter > 0:
-            warnings.warn(NOT_CONVERGED, ConvergenceWarning, stacklevel=level)
+            warn(NOT_CONVERGED, ConvergenceWarning)
         for text in diagnose(source, settings.structure, settings.reg_covar, best):
-            warnings.warn(text, FitWarning, stacklevel=level)
+            warn(text, FitWarning)
 
     def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Compute the Bayesian information criterion; the lower the better.

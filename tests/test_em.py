@@ -28,6 +28,8 @@ def run(X, start, *, tol=1e-3, max_iter=20, reg_covar=1e-6, weights=None, n_thre
     structure = STRUCTURES[start.covariance_type]
     factors = structure.precisions_cholesky(start.covariances)
     params = Params(start.weights, start.means, start.covariances, factors)
+    if weights is not None:
+        weights.flags.writeable = False  # as the edge gives them: the one type kernels are for
     with Workers(n_threads) as workers:
         source = ArraySource(X, workers, weights)
         scatter = total_scatter(source) if structure.needs_scatter else None

@@ -66,11 +66,9 @@ def test_offset(covariance_type, offset, dtype):
     model = fit(X, n_components=2, covariance_type=covariance_type)
     order = np.argsort(model.means_[:, 0])
     resolution = np.spacing(dtype(offset))  # of the data and of means_
-    # A mean rounded to float64, times the distance between the clusters, is a tied covariance's.
-    rounding = 6 * np.spacing(offset)
     assert_allclose(model.means_[order] - offset, truth.means, atol=2 * resolution, rtol=1e-6)
     ours = model.covariances_ if covariance_type == "tied" else model.covariances_[order]
-    assert_allclose(ours, truth.covariances, rtol=1e-6, atol=max(1e-6, rounding))
+    assert_allclose(ours, truth.covariances, rtol=1e-6, atol=1e-6)
 
 
 @each_type

@@ -30,6 +30,8 @@ INITS = tuple(INITIALISATIONS)
 def starts(X, kind, init_params, seed, k=4, weights=None):
     """Our start and the stream after it."""
     structure, rng = STRUCTURES[kind], np.random.RandomState(seed)
+    if weights is not None:
+        weights.flags.writeable = False  # as the edge gives them: the one type kernels are for
     with Workers(2) as workers:
         source = ArraySource(X, workers, weights)
         scatter = total_scatter(source) if structure.needs_scatter else None

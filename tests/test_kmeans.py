@@ -18,8 +18,14 @@ REAL = ["iris", "wine", "digits", "faithful"]
 @pytest.fixture
 def source_of():
     """Return a function that makes sources; its threads end with the test."""
+
+    def make(X, weights=None):
+        if weights is not None:
+            weights.flags.writeable = False  # as the edge gives them: the one type kernels are for
+        return ArraySource(X, workers, weights)
+
     with Workers(2) as workers:
-        yield lambda X, weights=None: ArraySource(X, workers, weights)
+        yield make
 
 
 def sklearn_kmeans(X, k, random_state, weights=None):

@@ -7,45 +7,17 @@ from contextlib import nullcontext
 import numpy as np
 import oracle
 import pytest
-from datasets import faithful, iris
+from datasets import faithful
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
+from small_models import ARRAYS, FITTED, each_type, fitted, known, made, small
 
-from fastgmm import FitWarning, GaussianMixture
+from fastgmm import GaussianMixture
 from fastgmm._kernels.options import JIT_DISABLED
 
-TYPES = oracle.COVARIANCE_TYPES
-ARRAYS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
-FITTED = (*ARRAYS, "converged_", "n_iter_", "lower_bound_", "lower_bounds_", "n_features_in_")
-
 nojit = pytest.mark.nojit
-each_type = pytest.mark.parametrize("kind", TYPES)
-
-
-def small():
-    """60 flowers, 3 of the lengths: quick even uncompiled."""
-    return iris()[::5, :3].repeat(2, axis=0) + 0.01 * np.arange(60)[:, None]
-
-
-def fitted(kind="full", k=2, X=None, **params):
-    params = {"random_state": 0, "tol": 1e-2, "reg_covar": 1e-4, **params}
-    return GaussianMixture(k, covariance_type=kind, **params).fit(small() if X is None else X)
-
-
-def known(kind):
-    """Parameters of two components in three dimensions."""
-    matrices = np.array([np.diag([1.0, 2.0, 0.5]) + 0.1, np.diag([0.3, 1.0, 4.0]) - 0.05])
-    means = np.array([[0.0, 1.0, 2.0], [3.0, -1.0, 0.5]])
-    return oracle.Parameters(np.array([0.3, 0.7]), means, oracle.compact(matrices, kind), kind)
-
-
-def made(kind, **params):
-    weights, means, covariances, _ = known(kind)
-    return GaussianMixture.from_parameters(
-        weights, means, covariances, covariance_type=kind, **params
-    )
 
 
 def weights_for(X):
@@ -53,7 +25,7 @@ def weights_for(X):
     return weights
 
 
-# --- criteria and weights ----------------------------------------------------------------------
+# --- criteria and weights ------------------------------------------------------------------------
 
 
 @nojit
@@ -149,7 +121,7 @@ def test_given_weights_are_neither_kept_nor_changed():
     assert ours.flags.writeable
 
 
-# --- densities and distances -------------------------------------------------------------------
+# --- densities and distances ---------------------------------------------------------------------
 
 
 @nojit
@@ -211,212 +183,6 @@ def test_inference_checks_its_rows(method):
 def test_saving_asks_for_a_fit(tmp_path):
     with pytest.raises(NotFittedError):
         GaussianMixture().save(tmp_path / "model.npz")
-
-
-# --- models from elsewhere ---------------------------------------------------------------------
-
-
-@nojit
-@each_type
-def test_from_parameters_is_a_fitted_model(kind):
-    truth = known(kind)
-    model = made(kind, tol=1e-5, n_threads=1)
-    assert_array_equal(model.weights_, truth.weights)
-    assert_array_equal(model.means_, truth.means)
-    assert_array_equal(model.covariances_, truth.covariances)
-    assert_allclose(model.precisions_, oracle.precisions(truth), rtol=1e-12, atol=1e-12)
-    assert model.n_iter_ == 0
-    assert model.n_features_in_ == 3
-    assert model.get_params()["tol"] == 1e-5
-    assert model.n_components == 2
-    assert set(FITTED) <= set(vars(model))
-    assert model._n_parameters() == oracle.n_parameters(2, 3, kind)
-
-
-@nojit
-def test_from_parameters_copies():
-    weights, means, covariances, _ = known("diag")
-    model = GaussianMixture.from_parameters(weights, means, covariances, covariance_type="diag")
-    means += 1.0
-    assert_array_equal(model.means_, known("diag").means)
-
-
-@nojit
-def test_from_parameters_takes_lists_and_is_one_of_its_class():
-    class Mine(GaussianMixture):
-        pass
-
-    model = Mine.from_parameters([1], [[0, 1]], [2], covariance_type="spherical")
-    assert type(model) is Mine
-    assert model.means_.dtype == np.float64
-
-
-@nojit
-@pytest.mark.parametrize(
-    ("changed", "match"),
-    [
-        ({"weights": [0.5, 0.6]}, "should be normalized"),
-        ({"weights": [-0.5, 1.5]}, r"in the range \[0, 1\]"),
-        ({"weights": [0.2, 0.3, 0.5]}, r"'weights' should have the shape of \(2,\)"),
-        ({"weights": [0.5, np.nan]}, "NaN"),
-        ({"means": np.zeros(3)}, r"'means' should have the shape of \(n_components, n_features\)"),
-        ({"means": np.zeros((0, 3))}, "'means' should have the shape"),
-        ({"means": np.full((2, 3), np.inf)}, "infinity"),
-        ({"means": np.zeros((2, 4))}, r"'full covariance' should have the shape of \(2, 4, 4\)"),
-        ({"covariances": np.ones((2, 3))}, r"'full covariance' should have the shape"),
-        ({"covariances": -known("full").covariances}, "should be symmetric, positive-definite"),
-        ({"covariances": np.triu(known("full").covariances)}, "should be symmetric"),
-        ({"covariances": np.full((2, 3, 3), np.nan)}, "NaN"),
-        ({"n_components": 3}, "n_components=3, but means are given for 2"),
-        ({"covariance_type": "round"}, "covariance_type"),
-        ({"tol": -1.0}, "tol"),
-    ],
-)
-def test_from_parameters_refuses_what_is_no_mixture(changed, match):
-    given = dict(zip(("weights", "means", "covariances"), known("full")[:3], strict=True))
-    with pytest.raises(ValueError, match=match):
-        GaussianMixture.from_parameters(**(given | changed))
-
-
-@nojit
-@pytest.mark.parametrize("kind", ["diag", "spherical"])
-def test_from_parameters_refuses_variances_that_are_not_positive(kind):
-    weights, means, covariances, _ = known(kind)
-    with pytest.raises(ValueError, match=f"'{kind} covariance' should be positive"):
-        GaussianMixture.from_parameters(weights, means, 0 * covariances, covariance_type=kind)
-
-
-@nojit
-def test_from_parameters_refuses_unknown_parameters():
-    with pytest.raises(TypeError, match="colour"):
-        made("full", colour="red")
-
-
-@nojit
-@each_type
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_to_scikit_learn_and_back(kind, dtype):
-    X = small().astype(dtype)
-    ours = fitted(kind, X=X, n_init=2)
-    theirs = ours.to_sklearn()
-    assert type(theirs) is SklearnGaussianMixture
-    back = GaussianMixture.from_sklearn(theirs)
-    for name in FITTED:
-        for other in (theirs, back):
-            assert_array_equal(getattr(other, name), getattr(ours, name))
-            assert type(getattr(other, name)) is type(getattr(ours, name))
-    for name in ARRAYS:
-        assert getattr(theirs, name).dtype == dtype
-        assert not np.shares_memory(getattr(theirs, name), getattr(ours, name))
-    shared = theirs.get_params()
-    assert {name: ours.get_params()[name] for name in shared} == shared
-    assert {name: back.get_params()[name] for name in shared} == shared
-    assert_array_equal(theirs.predict(X), ours.predict(X))
-    rtol = 1e-9 if dtype == np.float64 else 1e-4
-    assert_allclose(ours.score_samples(X), theirs.score_samples(X), rtol=rtol, atol=rtol)
-    assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=rtol, atol=rtol)
-    if dtype == np.float64:
-        assert ours.bic(X) == pytest.approx(theirs.bic(X), rel=1e-9)
-        for one, other in zip(ours.sample(20), theirs.sample(20), strict=True):
-            assert_array_equal(one, other)
-
-
-@nojit
-@each_type
-def test_a_scikit_learn_model_works_here(kind):
-    X = small()
-    theirs = SklearnGaussianMixture(
-        2, covariance_type=kind, random_state=0, tol=1e-2, reg_covar=1e-4
-    ).fit(X)
-    ours = GaussianMixture.from_sklearn(theirs)
-    for name in FITTED:
-        assert_array_equal(getattr(ours, name), getattr(theirs, name))
-    assert_allclose(ours.score_samples(X), theirs.score_samples(X), rtol=1e-9)
-    ours.set_params(warm_start=True).fit(X)
-    assert ours.converged_
-
-
-@nojit
-def test_models_that_are_not_fitted_convert_too():
-    ours = GaussianMixture(3, tol=0.5, means_init=[[1.0]] * 3)
-    theirs = ours.to_sklearn()
-    assert not hasattr(theirs, "means_")
-    assert GaussianMixture.from_sklearn(theirs).get_params() == ours.get_params()
-
-
-@nojit
-@pytest.mark.parametrize("model", [None, 3, GaussianMixture(2), {"means_": 1}])
-def test_only_scikit_learn_mixtures_convert(model):
-    with pytest.raises(TypeError, match=r"Expected a sklearn.mixture.GaussianMixture, got"):
-        GaussianMixture.from_sklearn(model)
-
-
-# --- samples -------------------------------------------------------------------------------------
-
-
-@nojit
-@each_type
-@pytest.mark.parametrize("n_samples", [1, 7, 200])
-def test_samples_are_scikit_learns_draws(kind, n_samples):
-    ours = made(kind, random_state=5)
-    theirs = ours.to_sklearn()
-    for one, other in zip(ours.sample(n_samples), theirs.sample(n_samples), strict=True):
-        assert_array_equal(one, other)
-        assert one.dtype == other.dtype
-    given = made(kind, random_state=99)
-    for state in (5, np.random.RandomState(5)):
-        for one, other in zip(
-            given.sample(n_samples, random_state=state), ours.sample(n_samples), strict=True
-        ):
-            assert_array_equal(one, other)
-
-
-@nojit
-def test_samples_of_a_stream_go_on():
-    stream = np.random.RandomState(0)
-    ours = made("full", random_state=stream)
-    first, second = ours.sample(5)[0], ours.sample(5)[0]
-    theirs = ours.to_sklearn().set_params(random_state=np.random.RandomState(0))
-    assert_array_equal(first, theirs.sample(5)[0])
-    assert_array_equal(second, theirs.sample(5)[0])
-
-
-@nojit
-@each_type
-def test_a_generator_draws_in_the_same_order(kind):
-    truth = known(kind)
-    matrices = oracle.covariance_matrices(truth)
-    X, y = made(kind).sample(50, random_state=np.random.default_rng(3))
-    rng = np.random.default_rng(3)
-    counts = rng.multinomial(50, truth.weights)
-    assert_array_equal(y, np.repeat([0, 1], counts))
-    for k, count in enumerate(counts):
-        if kind in ("full", "tied"):
-            expected = rng.multivariate_normal(truth.means[k], matrices[k], count)
-        else:
-            deviations = np.sqrt(np.diag(matrices[k]))
-            expected = truth.means[k] + rng.standard_normal((count, 3)) * deviations
-        assert_array_equal(X[y == k], expected)
-
-
-@nojit
-@pytest.mark.parametrize("n_samples", [0, -3])
-def test_samples_of_no_rows_are_refused(n_samples):
-    with pytest.raises(ValueError, match="Invalid value for 'n_samples'"):
-        made("full").sample(n_samples)
-    with pytest.raises(NotFittedError):
-        GaussianMixture().sample(n_samples)
-
-
-def test_samples_have_the_moments_of_the_mixture():
-    truth, n = known("full"), 100_000
-    X, y = made("full").sample(n, random_state=np.random.default_rng(0))
-    assert_allclose(np.bincount(y) / n, truth.weights, atol=5 * 0.5 / np.sqrt(n))
-    for k in range(2):
-        rows = X[y == k]
-        spread = np.sqrt(np.diag(truth.covariances[k]) / len(rows))
-        assert (np.abs(rows.mean(axis=0) - truth.means[k]) < 5 * spread).all()
-        assert_allclose(np.cov(rows.T), truth.covariances[k], atol=0.1)
 
 
 # --- starts --------------------------------------------------------------------------------------
@@ -590,104 +356,3 @@ def test_a_fit_that_fails_changes_nothing(fitted_before, params, change, match):
         model.fit(X, sample_weight=weights)
     assert list(vars(model)) == list(before)
     assert all(vars(model)[name] is value for name, value in before.items())
-
-
-# --- warnings ------------------------------------------------------------------------------------
-
-
-def warnings_of(model, X, **fit_params):
-    """Fit, and return the texts of the FitWarnings."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model.fit(X, **fit_params)
-    own = [w for w in caught if issubclass(w.category, FitWarning)]
-    others = [w for w in caught if w not in own]
-    assert all(issubclass(w.category, ConvergenceWarning) for w in others)
-    assert {w.filename for w in caught} <= {__file__}  # who called fit is to blame
-    return [str(w.message) for w in own]
-
-
-@nojit
-@each_type
-def test_a_nearly_empty_component_is_named_once(kind):
-    X = np.vstack([np.random.RandomState(0).standard_normal((40, 2)), [[50.0, 50.0]]])
-    start = {"means_init": [[0.0, 0.0], [50.0, 50.0]], "weights_init": [0.9, 0.1]}
-    model = GaussianMixture(2, covariance_type=kind, **start, reg_covar=1e-2, random_state=0)
-    texts = warnings_of(model, X)
-    assert len(texts) == 1
-    assert texts[0].startswith("Component 1 ended nearly empty: fewer than ")
-    assert "Try" in texts[0]
-
-
-@nojit
-@each_type
-def test_constant_columns_are_named_once(kind):
-    X = np.insert(small(), [1, 3], 4.5, axis=1)  # columns 1 and 4
-    texts = warnings_of(fitted(kind).set_params(tol=1e-2), X)
-    assert [text for text in texts if "constant" in text] == texts[:1]
-    assert texts[0].startswith("Columns 1, 4 are constant")
-    # a variance that one value for all features hides is nobody's to hold up
-    assert len(texts) == 1
-
-
-@nojit
-def test_a_column_constant_in_the_rows_that_count():
-    X, weights = small(), np.ones(60)
-    X[:, 2] = 1.0
-    X[:5, 2] = np.arange(5.0)
-    weights[:5] = 0.0
-    model = GaussianMixture(1, reg_covar=1e-2, random_state=0)
-    texts = warnings_of(model, X, sample_weight=weights)
-    assert len(texts) == 1
-    assert texts[0].startswith("Column 2 is constant")
-    assert warnings_of(model, X) == []
-
-
-@nojit
-@each_type
-def test_components_held_up_by_reg_covar_are_named_once(kind):
-    X = 1e-4 * small()
-    model = GaussianMixture(2, covariance_type=kind, random_state=0, reg_covar=1e-4)
-    texts = warnings_of(model, X)
-    assert len(texts) == 1
-    assert texts[0].startswith("Components 0, 1 held up by reg_covar=0.0001 alone")
-
-
-@nojit
-@each_type
-def test_a_falling_likelihood_is_reported_once(kind):
-    X = small()
-    best = fitted(kind, tol=1e-4, reg_covar=1e-6)
-    start = oracle.start_of(oracle.parameters_of(best))
-    model = GaussianMixture(**start, reg_covar=1.0, tol=1e9)
-    texts = warnings_of(model, X)
-    fall = model.lower_bounds_[0] - model.lower_bounds_[1]
-    assert fall > 0
-    falls = [text for text in texts if "decreased" in text]
-    assert len(falls) == 1
-    assert f"by up to {fall:.3g} a row" in falls[0]
-
-
-@each_type
-@pytest.mark.parametrize("data", [iris, faithful])
-@pytest.mark.parametrize("k", [1, 2, 3])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_sensible_fits_are_silent(kind, data, k, dtype):
-    X = data().astype(dtype)
-    for random_state in range(3):
-        model = GaussianMixture(k, covariance_type=kind, random_state=random_state)
-        assert warnings_of(model, X) == []
-        weights = np.full(len(X), 1e-3)
-        assert warnings_of(model, X, sample_weight=weights) == []
-
-
-@nojit
-def test_without_iterations_there_is_nothing_to_warn_about():
-    X = np.insert(small(), 1, 4.5, axis=1)
-    assert warnings_of(GaussianMixture(2, max_iter=0, random_state=0), X) == []
-
-
-@nojit
-def test_fit_warning_is_a_user_warning_of_its_own():
-    assert issubclass(FitWarning, UserWarning)
-    assert not issubclass(FitWarning, ConvergenceWarning)

@@ -38,7 +38,8 @@ def run_demo(picture: str) -> None:
     """
     X = load_faithful()
     start = time.perf_counter()
-    GaussianMixture(random_state=0).fit(X)
+    for covariance_type in TYPES:
+        GaussianMixture(2, covariance_type=covariance_type, random_state=0).fit(X)
     seconds_to_load = time.perf_counter() - start
     print(f"kernels compiled or loaded in {seconds_to_load:.1f} s", file=sys.stderr)
 

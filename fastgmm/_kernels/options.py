@@ -48,7 +48,7 @@ def _sources_digest() -> str:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
-    digest.update(repr((sorted(FASTMATH), sorted(STRICT), sorted(INLINED))).encode())
+    digest.update(repr((sorted(FASTMATH), sorted(STRICT), sorted(INLINED.items()))).encode())
     digest.update(repr(numba.config.BOUNDSCHECK).encode())
     return digest.hexdigest()[:12]
 
