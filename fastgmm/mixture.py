@@ -148,11 +148,11 @@ class GaussianMixture(BaseMixture):
     --------
     >>> import numpy as np
     >>> from fastgmm import GaussianMixture
-    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
-    >>> gm = GaussianMixture(n_components=2, covariance_type="tied", random_state=0).fit(X)
-    >>> gm.means_.round(6)
-    array([[10.,  2.],
-           [ 1.,  2.]])
+    >>> X = np.array([[1, 2], [2, 4], [0, 0], [10, 2], [11, 4], [9, 1]])
+    >>> gm = GaussianMixture(n_components=2, covariance_type="diag", random_state=0).fit(X)
+    >>> gm.means_.round(2)
+    array([[10.  ,  2.33],
+           [ 1.  ,  2.  ]])
     >>> gm.predict([[0, 0], [12, 3]])
     array([1, 0])
     """
@@ -453,7 +453,7 @@ class GaussianMixture(BaseMixture):
         >>> from fastgmm import GaussianMixture
         >>> gm = GaussianMixture.from_parameters([0.3, 0.7], [[0.0], [3.0]], [[[1.0]], [[2.0]]])
         >>> round(gm.score([[1.0]]), 6)
-        -2.12438
+        -1.929402
         """
         means_array = np.asarray(means)
         if means_array.ndim != 2 or 0 in means_array.shape:

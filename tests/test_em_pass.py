@@ -82,7 +82,9 @@ def kernel_params(truth):
 def run_em(X, params, weights=None, *, garbage=np.nan, offset=0, before=0.0):
     """Run ``em_block`` between zones; return its statistics."""
     k, d = params.means.shape
-    scratch, around_scratch = zoned(np.full(em_pass.scratch_size(d, k), garbage), SENTINEL, offset)
+    scratch, around_scratch = zoned(
+        np.full(em_pass.scratch_size(params), garbage), SENTINEL, offset
+    )
     flat, around_flat = zoned(
         np.full(flat_size(k, d, second_size(params)), before), SENTINEL, offset
     )
@@ -97,7 +99,9 @@ def run_em(X, params, weights=None, *, garbage=np.nan, offset=0, before=0.0):
 def run_map(X, params, what, *, garbage=np.nan, offset=0):
     """Run ``map_block`` between zones; return what it writes."""
     k, d = params.means.shape
-    scratch, around_scratch = zoned(np.full(em_pass.scratch_size(d, k), garbage), SENTINEL, offset)
+    scratch, around_scratch = zoned(
+        np.full(em_pass.scratch_size(params), garbage), SENTINEL, offset
+    )
     columns = 1 if what == LOG_DENSITY else k
     wanted = what != LABEL
     out, around_out = zoned(np.full((len(X) if wanted else 0, columns), np.nan), SENTINEL)
@@ -383,7 +387,7 @@ def test_moments_block_gives_the_sums_of_numpy(n, d, k):
     reference, r = given(X[:1].repeat(k, axis=0) + 0.1), given(rng.uniform(size=(n, k)))
     for columns in {d * (d + 1) // 2, d, 1, 0}:
         params = moments_params(reference, columns)
-        scratch, around_scratch = zoned(np.full(em_pass.scratch_size(d, k), np.nan), SENTINEL)
+        scratch, around_scratch = zoned(np.full(em_pass.scratch_size(params), np.nan), SENTINEL)
         flat, around_flat = zoned(np.zeros(flat_size(k, d, columns)), SENTINEL)
         em_pass.moments_block(given(X), params, r, scratch, flat)
         assert untouched(around_scratch)
@@ -441,7 +445,7 @@ GUARDED = """
                     params = kernel_params(truth)
                     params = type(params)(*(fenced(f, at_end, False) for f in params))
                     rows = fenced(X, at_end, False)
-                    scratch = fenced(np.zeros(em_pass.scratch_size(d, k)), at_end)
+                    scratch = fenced(np.zeros(em_pass.scratch_size(params)), at_end)
                     flat = fenced(np.zeros(flat_size(k, d, second_size(params))), at_end)
                     for weights in (np.empty(0), np.ones(n)):
                         weights = fenced(weights, at_end, False)

@@ -68,7 +68,7 @@ def test_seed_block_sums_the_distances_to_the_nearest_seed(n, d, k, dtype):
     for weights in weightings(n):
         zoned = Zoned()
         closest, potentials = zoned(before), zoned(np.full(k, 2.0))
-        scratch = zoned(np.full(lloyd.scratch_size(d, k), np.nan))
+        scratch = zoned(np.full(lloyd.scratch_size(d), np.nan))
         lloyd.seed_block(X, candidates, given(weights), closest, False, scratch, potentials)
         zoned.check()
         w = weights if weights.size else np.ones(n)
@@ -83,7 +83,7 @@ def test_seed_block_takes_a_candidate_in(n, d, k):
     before[::2] = np.inf
     zoned = Zoned()
     closest, potentials = zoned(before), zoned(np.zeros(1))
-    scratch = zoned(np.full(lloyd.scratch_size(d, 1), np.nan))
+    scratch = zoned(np.full(lloyd.scratch_size(d), np.nan))
     lloyd.seed_block(X, candidates, given(np.empty(0)), closest, True, scratch, potentials)
     zoned.check()
     expected = np.minimum(before, square_distances(X, candidates.means)[:, 0])
@@ -100,7 +100,7 @@ def test_assign_block_finds_the_nearest_centre_and_sums_up(n, d, k, dtype):
     for weights in weightings(n):
         zoned = Zoned()
         labels = zoned(np.full(n, -1, np.int32))
-        scratch = zoned(np.full(lloyd.scratch_size(d, k), np.nan))
+        scratch = zoned(np.full(lloyd.scratch_size(d), np.nan))
         statistics = zoned(np.zeros(1 + k * (1 + d)))
         lloyd.assign_block(X, centres, given(weights), labels, scratch, statistics)
         zoned.check()
@@ -117,7 +117,7 @@ def test_assign_block_counts_the_labels_that_change():
     labels = np.argmin(square_distances(X, centres.means), axis=1).astype(np.int32)
     labels[[3, 40, 69]] = 7
     statistics = np.zeros(1 + 3 * 6)
-    scratch = np.empty(lloyd.scratch_size(5, 3))
+    scratch = np.empty(lloyd.scratch_size(5))
     for changed in (3, 0):
         statistics[0] = 0
         lloyd.assign_block(X, centres, given(np.empty(0)), labels, scratch, statistics)
@@ -128,7 +128,7 @@ def test_assign_block_gives_a_tie_to_the_first():
     X = given(np.zeros((5, 2)))
     centres = Centres(given(np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, -1.0]])))
     labels = np.full(5, -1, np.int32)
-    scratch = np.empty(lloyd.scratch_size(2, 4))
+    scratch = np.empty(lloyd.scratch_size(2))
     lloyd.assign_block(X, centres, given(np.empty(0)), labels, scratch, np.zeros(13))
     assert_array_equal(labels, 1)
 

@@ -32,7 +32,7 @@ _LINE = 8  # float64 in a cache line
 
 def scratch_size(params: KernelParams) -> int:
     """Return how many float64 the entry points of this file need as scratch."""
-    n_components, d = params.means.shape
+    n_components, d = map(int, params.means.shape)
     b = tile_rows(d)
     return padded(d) * b + n_components * b + 4 * b + work_size(params) + 4 * _LINE
 

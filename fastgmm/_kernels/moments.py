@@ -283,18 +283,18 @@ def _add_blocks(
 
 @device
 def unpack_moments(cells: Array, c: int, first: Array, second: Array, d: int) -> float:
-    """Write a component's first moments and packed lower triangle; return its count."""
+    """Add a component's first moments and packed lower triangle to arrays; return its mass."""
     block = d if d <= MOST_SINGLE else BLOCK
     out = 0
     for i in range(d):
         row, line = i // block, i % block
         base = c + row * (row + 1) // 2 * CELL
         for j in range(row * block):
-            second[out] = cells[base + j // block * CELL + line * block + j % block]
+            second[out] += cells[base + j // block * CELL + line * block + j % block]
             out += 1
         base += row * CELL + 1 + line * (line + 3) // 2
-        first[i] = cells[base]
+        first[i] += cells[base]
         for j in range(line + 1):
-            second[out] = cells[base + 1 + j]
+            second[out] += cells[base + 1 + j]
             out += 1
     return cells[c]  # type: ignore[no-any-return]

@@ -29,12 +29,16 @@ FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 STRICT = frozenset({"contract"})
 
 COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": None}
-# Nothing calls device functions from Python: no wrappers for that are compiled.
-_UNWRAPPED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-# They are always inlined. Else each entry's cached object brings its own copy of them,
+# Device functions are always inlined. Else each entry's cached object brings its own copy of them,
 # optimised in its own way, of which a process uses the first it loads: results would differ in
-# their last bits between the process that compiled and those that load.
-INLINED: dict[str, Any] = {**COMMON, **_UNWRAPPED, "forceinline": True}
+# their last bits between the process that compiled and those that load.  Wrappers, with which
+# Python could call them, would take a seventh of the time to compile.
+INLINED: dict[str, Any] = {
+    **COMMON,
+    "forceinline": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)
 CACHE_WANTED = os.environ.get("FASTGMM_CACHE", "1") != "0"
@@ -90,7 +94,10 @@ def overload_options(dispatcher: Any) -> dict[str, Any]:
 
 
 def device(function: F) -> F:
-    """Compile a function that only kernels call; it is cached within its callers."""
+    """Compile a function that only kernels call; it is cached within its callers.
+
+    To call it from Python ends the process: tests wrap it, or call its ``py_func``.
+    """
     return _jit(function, FASTMATH, INLINED)  # type: ignore[no-any-return]
 
 

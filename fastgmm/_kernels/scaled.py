@@ -32,7 +32,7 @@ class Scaled(NamedTuple):
 
 def work_size(params: Scaled) -> int:
     """Return how much scratch the functions below need as ``work``."""
-    d = params.means.shape[1]
+    d = int(params.means.shape[1])
     return d * tile_rows(d)
 
 

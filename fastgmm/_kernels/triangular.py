@@ -59,18 +59,18 @@ def pack(factors: Array) -> Array:
 def _factor_entry(factors: Array, k: int, i: int, j: int, d: int) -> float:
     """Return entry (i, j) of packed factor k."""
     if d <= MOST:
-        return factors[k, i * (i + 1) // 2 + j]
+        return factors[k, i * (i + 1) // 2 + j]  # type: ignore[no-any-return]
     place, end = 0, d
     while i < end - LANES:
         place += end * LANES
         end -= LANES
     height = min(LANES, end)
-    return factors[k, place + j * height + i - (end - height)]
+    return factors[k, place + j * height + i - (end - height)]  # type: ignore[no-any-return]
 
 
 def work_size(params: Triangular) -> int:
     """Return how much scratch the functions below need as ``work``."""
-    n_components, d = params.means.shape
+    n_components, d = map(int, params.means.shape)
     return d * tile_rows(d) + d * ROWS + n_components * moments.cells_size(d)
 
 
@@ -145,9 +145,7 @@ def add_moments(
 
 
 @device
-def finish_moments(
-    params: Any, work: Array, mass: Array, first: Array, second: Array
-) -> None:
+def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: Array) -> None:
     """Add the sums of a block to mass (K,), first (K, d) and second (K, d (d + 1) / 2)."""
     n_components, d = params.means.shape
     cells = work[d * ROWS + d * tile_rows(d) :]
