@@ -98,7 +98,7 @@ def run_em(X, params, weights=None, *, garbage=np.nan, offset=0, before=0.0):
 
 def run_map(X, params, what, *, garbage=np.nan, offset=0):
     """Run ``map_block`` between zones; return what it writes."""
-    k, d = params.means.shape
+    k = len(params.means)
     scratch, around_scratch = zoned(
         np.full(em_pass.scratch_size(params), garbage), SENTINEL, offset
     )

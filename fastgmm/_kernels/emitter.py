@@ -12,7 +12,7 @@ DOUBLE = ir.DoubleType()
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
 # What LLVM may assume of the arithmetic: x*y+z may fuse.  Nothing about NaN or infinity.  Numba
-# adds the flags of the function that is compiled; `fma` is opaque to them.
+# adds the flags of the function that is compiled.
 FLAGS = ("contract",)
 
 
@@ -136,8 +136,10 @@ class Emitter:
         return self.builder.fmul(x, y, flags=FLAGS)
 
     def fma(self, x: Any, y: Any, z: Any) -> Any:
-        """Compute ``x*y + z`` of registers, or of numbers, with one rounding."""
-        return self.call("fma", x, y, z)
+        """Compute ``x*y + z`` of registers, or of numbers."""
+        # One instruction and one rounding where there is such an instruction.  LLVM's own `fma`
+        # would insist on one rounding everywhere, by a slow call for each number if need be.
+        return self.call("fmuladd", x, y, z)
 
     def call(self, name: str, *operands: Any) -> Any:
         """Call an LLVM intrinsic on registers, or on numbers, that returns another of them."""

@@ -116,7 +116,7 @@ def _fma(x: Register, y: Register, z: Register) -> Register:
 
 @vector_intrinsic(_fma)
 def fma(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
-    """Compute ``x*y + z`` with one rounding, of numbers or registers."""
+    """Compute ``x*y + z`` of numbers or registers, with one rounding if the machine can."""
     return _elementwise(Emitter.fma, x, y, z)
 
 
