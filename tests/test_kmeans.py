@@ -135,6 +135,7 @@ def test_duplicated_rows(source_of):
     got = kmeans(source_of(X), 4, np.random.RandomState(0))
     assert adjusted_rand_score(got.labels, expected.labels_) == 1.0
     _, members = np.unique(X, axis=0, return_inverse=True)
+    members = members.reshape(-1)  # (n, 1) in NumPy 2.0
     for member in range(members.max() + 1):
         assert len(set(got.labels[members == member])) == 1
 
