@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dtrtri
 
+from ._kernels.algebra import central_covariances, inverse_factors
 from ._kernels.kinds import KernelParams
 from ._kernels.scaled import Scaled
 from ._kernels.triangular import Triangular, pack
-from ._stats import SufficientStats, unpack
+from ._stats import SufficientStats
 
 Array = NDArray[np.float64]
 Rng = np.random.RandomState | np.random.Generator
@@ -104,15 +105,16 @@ def readonly(array: Array) -> Array:
     return view
 
 
-def _inverse_cholesky(covariance: Array) -> Array:
-    """Return U, upper triangular, with U U^T the inverse of one covariance (d, d)."""
-    lower, status = dpotrf(covariance, lower=1, clean=1)
-    if status == 0:
-        inverse, status = dtrtri(lower, lower=1)
-    if status != 0 or not np.isfinite(inverse).all():
+def _inverse_cholesky(covariances: Array) -> Array:
+    """Return U (K, d, d), upper triangular, with U U^T the inverses of covariances (K, d, d)."""
+    d = covariances.shape[-1]
+    inverses = np.empty(covariances.shape)
+    if inverse_factors(readonly(covariances), None, np.empty((d, d)), inverses) >= 0:
         raise IllDefinedCovariance
-    transposed: Array = inverse.T
-    return transposed
+    if not np.isfinite(inverses).all():
+        raise IllDefinedCovariance
+    upper: Array = inverses.transpose(0, 2, 1)
+    return upper
 
 
 def _reverse_cholesky(precision: Array) -> Array:
@@ -167,14 +169,11 @@ def _central_squares(stats: SufficientStats, means: Array, mass: Array) -> Array
 
 def _central_products(stats: SufficientStats, means: Array, mass: Array) -> Array:
     """Return the covariances (K, d, d) about the new means."""
+    k, d = means.shape
+    covariances = np.empty((k, d, d))
     shift = _shifts(stats, means)
-    products = unpack(stats.second, means.shape[1])
-    cross = stats.first[:, :, None] * shift[:, None, :]
-    products -= cross
-    products -= cross.transpose(0, 2, 1)
-    products += (stats.mass[:, None] * shift)[:, :, None] * shift[:, None, :]
-    products /= mass[:, None, None]
-    return products
+    central_covariances(stats.second, None, stats.first, stats.mass, mass, shift, covariances)
+    return covariances
 
 
 def _add_to_diagonal(matrices: Array, value: float) -> Array:
@@ -218,7 +217,7 @@ class Full:
         return np.repeat(reg * np.eye(d)[None], k, axis=0)
 
     def precisions_cholesky(self, covariances: Array) -> Array:
-        return np.stack([_inverse_cholesky(covariance) for covariance in covariances])
+        return _inverse_cholesky(covariances)
 
     def precisions_cholesky_from_precisions(self, precisions: Array) -> Array:
         return np.stack([_reverse_cholesky(precision) for precision in precisions])
@@ -293,7 +292,8 @@ class Tied:
         return _add_to_diagonal(raw, reg)
 
     def precisions_cholesky(self, covariances: Array) -> Array:
-        return _inverse_cholesky(covariances)
+        upper: Array = _inverse_cholesky(covariances[None])[0]
+        return upper
 
     def precisions_cholesky_from_precisions(self, precisions: Array) -> Array:
         return _reverse_cholesky(precisions)

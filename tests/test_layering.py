@@ -40,7 +40,7 @@ SKLEARN = frozenset({"sklearn"})
 MAY_IMPORT = {
     "_kernels": NUMPY | {"numba", "llvmlite"} | KERNELS,
     "_stats": NUMPY,
-    "_structures": SCIPY | PARAMETER_TYPES | {"fastgmm._stats"},
+    "_structures": SCIPY | PARAMETER_TYPES | {"fastgmm._kernels.algebra", "fastgmm._stats"},
     "_rules": NUMPY | NUMERICS,
     "_sampling": NUMPY | NUMERICS,
     "_threads": NUMPY,

@@ -6,9 +6,11 @@
 The M-step works with ``h = sqrt(r)``: ``v = h (x - m)`` serves both sides of ``B = sum v v^T``.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import moments
 from .arrays import Array
@@ -37,6 +39,11 @@ def factor_size(d: int) -> int:
     return front * front + (panels - 1) * LANES * (front + LANES * panels // 2)
 
 
+@lru_cache(maxsize=MOST)
+def _lower(d: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.tril_indices(d)
+
+
 def pack(factors: Array) -> Array:
     """Return lower triangular factors (K, d, d) in the order in which the E-step reads them.
 
@@ -46,7 +53,8 @@ def pack(factors: Array) -> Array:
     """
     k, d, _ = factors.shape
     if d <= MOST:
-        return np.ascontiguousarray(factors[:, *np.tril_indices(d)])
+        rows, columns = _lower(d)
+        return factors[:, rows, columns]
     lower = np.tril(factors)
     parts = []
     for end in range(d, 0, -LANES):
