@@ -39,6 +39,20 @@ def log_weights(weights: Array) -> Array:
     return logs
 
 
+def _gather(
+    source: RowSource, structure: CovarianceStructure, params: Params, scatter: Scatter | None
+) -> SufficientStats:
+    """Return the statistics of one pass."""
+    logs = log_weights(params.weights)
+    task = EMPass(structure.kernel_params(params, logs, scatter, source.dtype))
+    flat = source.reduce(task)
+    if source.dtype == np.float32 and not np.isfinite(flat).all():
+        # rows so far out that something overflowed in float32
+        task = EMPass(structure.kernel_params(params, logs, scatter))
+        flat = source.reduce(task)
+    return SufficientStats.from_flat(flat, task.params.means)
+
+
 def run_em(
     source: RowSource,
     structure: CovarianceStructure,
@@ -66,8 +80,7 @@ def run_em(
     bound, converged, stats = previous_bound, False, None
     for number in range(1, max_iter + 1):
         began = time.perf_counter()
-        task = EMPass(structure.kernel_params(params, log_weights(params.weights), scatter))
-        stats = SufficientStats.from_flat(source.reduce(task), task.params.means)
+        stats = _gather(source, structure, params, scatter)
         params = rule.update(stats)
         previous, bound = bound, rule.bound(stats, params)
         bounds.append(bound)

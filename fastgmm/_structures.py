@@ -7,13 +7,14 @@ import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from scipy.linalg.lapack import dpotrf, dtrtri
 
 from ._kernels.algebra import central_covariances, inverse_factors
 from ._kernels.kinds import KernelParams
 from ._kernels.scaled import Scaled
-from ._kernels.triangular import Triangular, pack
+from ._kernels.triangular import Triangular, TriangularFloat32, pack
+from ._precision import float32_will_do
 from ._stats import SufficientStats
 
 Array = NDArray[np.float64]
@@ -87,9 +88,17 @@ class CovarianceStructure(Protocol):
         """Return how many rows a component needs for a covariance of its own."""
 
     def kernel_params(
-        self, params: Params, log_weights: Array, scatter: Scatter | None
+        self,
+        params: Params,
+        log_weights: Array,
+        scatter: Scatter | None,
+        dtype: DTypeLike = np.float64,
     ) -> KernelParams:
-        """Return what the kernels read, with the log-weights in the constants."""
+        """Return what the kernels read, with the log-weights in the constants.
+
+        dtype : of the rows of a pass.  Where they are float32, and the parameters allow it, the
+        kernels may compute in float32.
+        """
 
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         """Return covariances, or precisions, written out as (K, d, d)."""
@@ -98,9 +107,9 @@ class CovarianceStructure(Protocol):
         """Return n draws (n, d) from component k, as scikit-learn draws them."""
 
 
-def readonly(array: Array) -> Array:
-    """Return a C-contiguous, read-only float64 view or copy, the one type that kernels take."""
-    view: Array = np.ascontiguousarray(array, dtype=np.float64).view()
+def readonly(array: Array, dtype: DTypeLike = np.float64) -> Array:
+    """Return a C-contiguous, read-only view or copy of a type, the only arrays that kernels take."""
+    view: Array = np.ascontiguousarray(array, dtype=dtype).view()
     view.flags.writeable = False
     return view
 
@@ -232,12 +241,17 @@ class Full:
         return n_features + 1
 
     def kernel_params(
-        self, params: Params, log_weights: Array, scatter: Scatter | None
+        self,
+        params: Params,
+        log_weights: Array,
+        scatter: Scatter | None,
+        dtype: DTypeLike = np.float64,
     ) -> KernelParams:
-        factors = params.precisions_cholesky
+        factors = params.precisions_cholesky.transpose(0, 2, 1)
         constants = _constants(log_weights, _log_diagonal(factors), factors.shape[-1])
-        packed = pack(factors.transpose(0, 2, 1))
-        return Triangular(readonly(params.means), readonly(packed), constants)
+        if dtype == np.float32 and float32_will_do(params.covariances, factors):
+            return _triangular_float32(params.means, factors, constants)
+        return _triangular(params.means, factors, constants)
 
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices.copy()
@@ -308,7 +322,11 @@ class Tied:
         return 2  # one row alone decides where its component is, and nothing else
 
     def kernel_params(
-        self, params: Params, log_weights: Array, scatter: Scatter | None
+        self,
+        params: Params,
+        log_weights: Array,
+        scatter: Scatter | None,
+        dtype: DTypeLike = np.float64,
     ) -> KernelParams:
         factor = readonly(params.precisions_cholesky.T)
         n_components, d = params.means.shape
@@ -318,8 +336,7 @@ class Tied:
         # Whitened centres that lie far apart tell that subtracting them would cost digits.
         between = (params.weights[:, None] * centres**2).sum(axis=0).max()
         if not between <= _MAX_BETWEEN_TO_WITHIN:
-            packed = np.repeat(pack(factor[None]), n_components, axis=0)
-            return Triangular(readonly(params.means), readonly(packed), constants)
+            return _triangular(params.means, np.repeat(factor[None], n_components, 0), constants)
         return Scaled(
             means=readonly(params.means),
             centres=readonly(centres),
@@ -389,7 +406,11 @@ class Diagonal(_Variances):
         return _raw_variances(rows, mass, reg)
 
     def kernel_params(
-        self, params: Params, log_weights: Array, scatter: Scatter | None
+        self,
+        params: Params,
+        log_weights: Array,
+        scatter: Scatter | None,
+        dtype: DTypeLike = np.float64,
     ) -> KernelParams:
         d = params.means.shape[1]
         roots = params.precisions_cholesky
@@ -427,7 +448,11 @@ class Spherical(_Variances):
         return variances
 
     def kernel_params(
-        self, params: Params, log_weights: Array, scatter: Scatter | None
+        self,
+        params: Params,
+        log_weights: Array,
+        scatter: Scatter | None,
+        dtype: DTypeLike = np.float64,
     ) -> KernelParams:
         d = params.means.shape[1]
         roots = params.precisions_cholesky
@@ -436,6 +461,24 @@ class Spherical(_Variances):
 
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices[:, None, None] * np.eye(n_features)
+
+
+def _triangular(means: Array, factors: Array, constants: Array) -> Triangular:
+    shared = readonly(means)
+    nothing = readonly(np.empty((0, 0)))
+    return Triangular(shared, shared, readonly(pack(factors)), constants, nothing)
+
+
+def _triangular_float32(means: Array, factors: Array, constants: Array) -> Triangular:
+    centres = readonly(means, np.float32)
+    rounded = readonly(centres)
+    return TriangularFloat32(
+        means=rounded,
+        centres=centres,
+        factors=readonly(pack(factors), np.float32),
+        constants=constants,
+        shifts=readonly((factors @ (rounded - means)[:, :, None])[:, :, 0], np.float32),
+    )
 
 
 def _unwhitened(means: Array, precisions: Array, constants: Array, moments: int) -> Scaled:

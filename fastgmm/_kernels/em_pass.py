@@ -33,20 +33,25 @@ _LINE = 8  # float64 in a cache line
 def scratch_size(params: KernelParams) -> int:
     """Return how many float64 the entry points of this file need as scratch."""
     n_components, d = map(int, params.means.shape)
-    b = tile_rows(d)
-    return padded(d) * b + n_components * b + 4 * b + work_size(params) + 4 * _LINE
+    width = params.centres.itemsize
+    b = tile_rows(d, width)
+    tile = padded(d, width) * b * width // 8
+    return tile + n_components * b + 4 * b + work_size(params) + 4 * _LINE
 
 
 @device
-def _regions(scratch: Array, d: int, n_components: int) -> Any:
+def _regions(scratch: Array, params: Any) -> Any:
     """Divide the scratch into x, h, best, weights, scale, density and the kind's own work.
 
     All but the last are multiples of a cache line; beginning on one makes them faster.
     """
-    b = tile_rows(d)
+    n_components, d = params.means.shape
+    width = params.centres.itemsize
+    b = tile_rows(d, width)
     place = (-scratch.ctypes.data // 8) % _LINE
-    x = scratch[place : place + padded(d) * b]
-    place += padded(d) * b
+    size = padded(d, width) * b * width // 8
+    x = scratch[place : place + size].view(params.centres.dtype)
+    place += size
     h = scratch[place : place + n_components * b]
     place += n_components * b
     best = scratch[place : place + b]
@@ -86,8 +91,8 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
     """
     use_wide_registers()
     n_components, d = params.means.shape
-    b = tile_rows(d)
-    x, h, best, tile_weights, scale, density, work = _regions(scratch, d, n_components)
+    b = tile_rows(d, params.centres.itemsize)
+    x, h, best, tile_weights, scale, density, work = _regions(scratch, params)
     mass, first, second = _split_statistics(statistics, d, n_components)
     likelihood, weight = splat(0.0), splat(0.0)
     clear_moments(params, work)
@@ -138,8 +143,8 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
     """
     use_wide_registers()
     n_components, d = params.means.shape
-    b = tile_rows(d)
-    x, h, best, tile_weights, scale, density, work = _regions(scratch, d, n_components)
+    b = tile_rows(d, params.centres.itemsize)
+    x, h, best, tile_weights, scale, density, work = _regions(scratch, params)
     for i in range(b):
         tile_weights[i] = 1.0
     for start in range(0, X.shape[0], b):
@@ -178,8 +183,8 @@ def moments_block(
     """
     use_wide_registers()
     n_components, d = params.means.shape
-    b = tile_rows(d)
-    x, h, _, _, scale, _, work = _regions(scratch, d, n_components)
+    b = tile_rows(d, params.centres.itemsize)
+    x, h, _, _, scale, _, work = _regions(scratch, params)
     mass, first, second = _split_statistics(statistics, d, n_components)
     for i in range(b):
         scale[i] = 1.0

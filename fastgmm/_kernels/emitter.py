@@ -5,10 +5,10 @@ from contextlib import suppress
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import config
+from numba import config, types
 from numba.core import cgutils
 
-DOUBLE = ir.DoubleType()
+DOUBLE, FLOAT = ir.DoubleType(), ir.FloatType()
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
 # What LLVM may assume of the arithmetic: x*y+z may fuse.  Nothing about NaN or infinity.  Numba
@@ -39,13 +39,22 @@ LANES = _machine_lanes()
 class Emitter:
     """Append instructions to the function that is being compiled.
 
-    Registers hold `LANES` float64 numbers.  Indices are int64 values that count elements from a
-    pointer.  Loads convert float32 elements; no alignment is assumed beyond an element's own.
+    Registers hold `LANES` float64 numbers, or as many bytes of float32 ones.  Indices are int64
+    values that count elements from a pointer.  Loads and stores convert where the elements in
+    memory are of the other type; no alignment is assumed beyond an element's own.
     """
 
-    def __init__(self, context: Any, builder: Any) -> None:
+    def __init__(self, context: Any, builder: Any, number: Any = types.float64) -> None:
         self.context, self.builder = context, builder
-        self.vector = ir.VectorType(DOUBLE, LANES)
+        self.element = DOUBLE if number == types.float64 else FLOAT
+        self.lanes = LANES * 64 // number.bitwidth
+        self.vector = ir.VectorType(self.element, self.lanes)
+
+    def widened(self) -> "Emitter":
+        """Return an emitter for float64 registers with as many lanes as this one's."""
+        wide = Emitter(self.context, self.builder)
+        wide.lanes, wide.vector = self.lanes, ir.VectorType(DOUBLE, self.lanes)
+        return wide
 
     # --- values -------------------------------------------------------------------------------
 
@@ -59,13 +68,13 @@ class Emitter:
 
     def constant(self, number: float) -> Any:
         """Make a register with every lane equal to a constant."""
-        return ir.Constant(self.vector, [ir.Constant(DOUBLE, float(number))] * LANES)
+        return ir.Constant(self.vector, [ir.Constant(self.element, float(number))] * self.lanes)
 
     def splat(self, number: Any) -> Any:
         """Make a register, of any element type, with every lane equal to a value."""
-        undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
+        undefined = ir.Constant(ir.VectorType(number.type, self.lanes), ir.Undefined)
         first = self.builder.insert_element(undefined, number, ir.Constant(INT32, 0))
-        return self.shuffle(first, undefined, [0] * LANES)
+        return self.shuffle(first, undefined, [0] * self.lanes)
 
     def shuffle(self, left: Any, right: Any, lanes: Iterable[int]) -> Any:
         """Pick lanes of two registers, numbered through."""
@@ -79,23 +88,23 @@ class Emitter:
         """Return the pointer to the first element of a contiguous array."""
         return self.context.make_array(array_type)(self.context, self.builder, value).data
 
-    def load(self, pointer: Any, index: Any, lanes: int = LANES) -> Any:
-        """Load consecutive elements."""
-        place, _, width = self._place(pointer, index, lanes)
-        return self._widened(self.builder.load(place, align=width))
+    def load(self, pointer: Any, index: Any, registers: int = 1) -> Any:
+        """Load consecutive elements, of several registers at once if wanted."""
+        place, _, width = self._place(pointer, index, registers * self.lanes)
+        return self.converted(self.builder.load(place, align=width))
 
     def load_masked(self, pointer: Any, index: Any, mask: Any) -> Any:
         """Load like `load`, but lanes outside the mask are 0 and their memory is not touched."""
-        place, vector, width = self._place(pointer, index, LANES)
-        bits = ir.VectorType(ir.IntType(1), LANES)
+        place, vector, width = self._place(pointer, index, self.lanes)
+        bits = ir.VectorType(ir.IntType(1), self.lanes)
         function = cgutils.get_or_insert_function(
             self.builder.module,
             ir.FunctionType(vector, [place.type, INT32, bits, vector]),
             f"llvm.masked.load.{_suffix(vector)}.p0",
         )
-        zeros = ir.Constant(vector, [ir.Constant(vector.element, 0.0)] * LANES)
+        zeros = ir.Constant(vector, [ir.Constant(vector.element, 0.0)] * self.lanes)
         align = ir.Constant(INT32, width)
-        return self._widened(self.builder.call(function, [place, align, mask, zeros]))
+        return self.converted(self.builder.call(function, [place, align, mask, zeros]))
 
     def load_splat(self, pointer: Any, index: Any) -> Any:
         """Load one element into every lane."""
@@ -103,8 +112,12 @@ class Emitter:
 
     def store(self, pointer: Any, index: Any, register: Any) -> None:
         """Store the lanes of a register one after the other."""
-        place, _, width = self._place(pointer, index, LANES)
-        self.builder.store(register, place, align=width)
+        place, vector, width = self._place(pointer, index, register.type.count)
+        self.builder.store(self._as(vector.element, register), place, align=width)
+
+    def converted(self, register: Any) -> Any:
+        """Convert a register to the type of this emitter's elements."""
+        return self._as(self.element, register)
 
     def _at(self, pointer: Any, index: Any) -> Any:
         return self.builder.gep(pointer, [index], inbounds=False)
@@ -116,10 +129,11 @@ class Emitter:
         place = self.builder.bitcast(self._at(pointer, index), vector.as_pointer())
         return place, vector, 8 if element == DOUBLE else 4
 
-    def _widened(self, register: Any) -> Any:
-        if register.type.element == DOUBLE:
+    def _as(self, element: Any, register: Any) -> Any:
+        if register.type.element == element:
             return register
-        return self.builder.fpext(register, ir.VectorType(DOUBLE, register.type.count))
+        change = self.builder.fpext if element == DOUBLE else self.builder.fptrunc
+        return change(register, ir.VectorType(element, register.type.count))
 
     # --- arithmetic ---------------------------------------------------------------------------
 

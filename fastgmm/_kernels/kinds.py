@@ -15,11 +15,15 @@ from . import scaled, triangular
 from .arrays import Array
 from .options import JIT_DISABLED, overload_options
 from .scaled import Scaled
-from .triangular import Triangular
+from .triangular import Triangular, TriangularFloat32
 
 KernelParams = Triangular | Scaled
 
-_MODULES: dict[Any, Any] = {Triangular: triangular, Scaled: scaled}
+_MODULES: dict[Any, Any] = {
+    Triangular: triangular,
+    TriangularFloat32: triangular,
+    Scaled: scaled,
+}
 
 
 def second_size(params: KernelParams) -> int:
@@ -37,7 +41,7 @@ def moments_params(reference: Array, n_second: int) -> KernelParams:
     nothing.flags.writeable = False
     square = nothing.reshape(0, 0)
     if n_second > d:
-        return Triangular(reference, square, nothing)
+        return Triangular(reference, reference, square, nothing, square)
     counted = np.empty(n_second)
     counted.flags.writeable = False
     return Scaled(reference, reference, square, nothing, square, nothing, counted)

@@ -1,6 +1,6 @@
 """M-step tiles: weighted moments of rows, in blocks of features.
 
-A register holds one feature of `LANES` rows, so nothing is padded whatever the number of features.
+A register holds one feature of `LANES` rows (twice as many in float32), so nothing is padded whatever the number of features.
 Features are taken in blocks of `BLOCK`: each block with itself (`_diagonal`), which centres and
 weights it on the way, and with every block before it (`_cross`).  All sums of such a pair of blocks
 stay in registers while the rows of a tile pass by; at the end their lanes are added up by a
@@ -25,29 +25,30 @@ from .simd import vector_intrinsic
 
 BLOCK = 4 if LANES == 8 else 3  # 16 sums of 32 registers, or 9 of 16
 MOST_SINGLE = BLOCK + 1
-CELL = -(-BLOCK * BLOCK // LANES) * LANES
+# Room for whole registers of either type.
+CELL = -(-BLOCK * BLOCK // (2 * LANES)) * 2 * LANES
 
 
 @shared
 def cells_size(d: int) -> int:
     """Return the numbers in the cells of one component."""
     if d <= MOST_SINGLE:
-        return (d * (d + 3) // 2 + LANES) // LANES * LANES
+        return (d * (d + 3) // 2 + 2 * LANES) // (2 * LANES) * 2 * LANES
     blocks = (d + BLOCK - 1) // BLOCK
     return blocks * (blocks + 1) // 2 * CELL
 
 
 def _folded(emit: Emitter, registers: Sequence[Any]) -> list[Any]:
-    """Return registers whose lanes are the lane sums of the given ones, `LANES` in each."""
-    zero = emit.constant(0.0)
+    """Return registers whose lanes are the lane sums of the given ones, one after the other."""
+    zero, lanes = emit.constant(0.0), emit.lanes
     folded = []
-    for first in range(0, len(registers), LANES):
-        group = list(registers[first : first + LANES])
-        group += [zero] * (LANES - len(group))
-        step = LANES // 2
+    for first in range(0, len(registers), lanes):
+        group = list(registers[first : first + lanes])
+        group += [zero] * (lanes - len(group))
+        step = lanes // 2
         while step:
-            low = [j if not j & step else LANES + (j ^ step) for j in range(LANES)]
-            high = [j | step if not j & step else LANES + j for j in range(LANES)]
+            low = [j if not j & step else lanes + (j ^ step) for j in range(lanes)]
+            high = [j | step if not j & step else lanes + j for j in range(lanes)]
             pairs = zip(group[:step], group[step:], strict=True)
             group = [emit.add(emit.shuffle(a, b, low), emit.shuffle(a, b, high)) for a, b in pairs]
             step //= 2
@@ -56,10 +57,11 @@ def _folded(emit: Emitter, registers: Sequence[Any]) -> list[Any]:
 
 
 def _emit_add_folded(emit: Emitter, registers: Sequence[Any], cells: Any, place: Any) -> list[Any]:
-    folded = _folded(emit, registers)
+    wide = emit.widened()
+    folded = [wide.converted(register) for register in _folded(emit, registers)]
     for i, value in enumerate(folded):
-        here = emit.offset(place, i * LANES)
-        emit.store(cells, here, emit.add(emit.load(cells, here), value))
+        here = emit.offset(place, i * emit.lanes)
+        wide.store(cells, here, wide.add(wide.load(cells, here), value))
     return folded
 
 
@@ -80,6 +82,9 @@ def _diagonal_twin(size: int, begin: bool, keep: bool) -> Callable[..., float]:
     ) -> float:
         weight = h[ho : ho + n] * scale[:n] if begin else h[ho : ho + n].copy()
         z = x[xo : xo + size * n].reshape(size, n) - mean[mo : mo + size, None]
+        if keep:
+            h[ho : ho + n] = weight
+        weight = weight.astype(x.dtype)
         weighted = z * weight
         sums = [np.sum(weight * weight) if begin else 0.0]
         for i in range(size):
@@ -87,7 +92,6 @@ def _diagonal_twin(size: int, begin: bool, keep: bool) -> Callable[..., float]:
             sums += [np.sum(weighted[i] * weighted[j]) for j in range(i + 1)]
         cells[co : co + len(sums)] += sums
         if keep:
-            h[ho : ho + n] = weight
             v[vo : vo + size * n] = weighted.ravel()
         return float(sums[0])
 
@@ -121,7 +125,8 @@ def _diagonal(size: int, begin: bool, keep: bool) -> Callable[..., float]:
         sig = types.float64(x, k, k, mean, k, h, k, scale, v, k, cells, k)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            emit = Emitter(context, builder)
+            emit = Emitter(context, builder, sig.args[0].dtype)
+            wide = emit.widened()
             x, mean, h, scale, v, cells = (
                 emit.array(sig.args[i], args[i]) for i in (0, 3, 5, 7, 8, 10)
             )
@@ -131,13 +136,13 @@ def _diagonal(size: int, begin: bool, keep: bool) -> Callable[..., float]:
             def body(b: Any, sums: Any) -> Any:
                 # The weight comes first: one symmetric product gives moments of all orders.
                 place, old = builder.add(ho, b), iter(sums)
-                weighted = [emit.load(h, place)]
-                new = []
+                weight = wide.load(h, place)
                 if begin:
-                    weighted[0] = emit.mul(weighted[0], emit.load(scale, b))
-                    new.append(emit.fma(weighted[0], weighted[0], next(old)))
+                    weight = wide.mul(weight, wide.load(scale, b))
                     if keep:
-                        emit.store(h, place, weighted[0])
+                        wide.store(h, place, weight)
+                weighted = [emit.converted(weight)]
+                new = [emit.fma(weighted[0], weighted[0], next(old))] if begin else []
                 for i in range(size):
                     line = builder.add(builder.mul(n, emit.index(i)), b)
                     z = emit.sub(emit.load(x, builder.add(xo, line)), centre[i])
@@ -149,7 +154,7 @@ def _diagonal(size: int, begin: bool, keep: bool) -> Callable[..., float]:
 
             zero = emit.constant(0.0)
             zeros = [zero] * (begin + size * (size + 3) // 2)
-            sums = emit.loop(n, zeros, body, step=LANES)
+            sums = emit.loop(n, zeros, body, step=emit.lanes)
             folded = _emit_add_folded(emit, sums if begin else [zero, *sums], cells, co)
             return builder.extract_element(folded[0], ir.Constant(INT32, 0))
 
@@ -176,7 +181,7 @@ def _cross(size: int) -> Callable[..., None]:
         sig = types.void(v, k, k, k, cells, k)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            emit = Emitter(context, builder)
+            emit = Emitter(context, builder, sig.args[0].dtype)
             v, cells = emit.array(sig.args[0], args[0]), emit.array(sig.args[4], args[4])
             _, n, left, right, _, co = args
 
@@ -190,7 +195,7 @@ def _cross(size: int) -> Callable[..., None]:
                 return [emit.fma(x, y, next(old)) for x in mine for y in others]
 
             zeros = [emit.constant(0.0)] * (size * BLOCK)
-            sums = emit.loop(n, zeros, body, step=LANES)
+            sums = emit.loop(n, zeros, body, step=emit.lanes)
             _emit_add_folded(emit, sums, cells, co)
             return context.get_dummy_value()
 

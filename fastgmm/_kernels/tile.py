@@ -10,7 +10,7 @@ from .arrays import Array, Rows
 from .exp import exp_reduced, log_positive
 from .options import device, shared
 from .simd import LANES, divide, fma, lane_sum, load, root, splat, store, where_less
-from .tiles import FEW, ROWS, load_few, load_panel
+from .tiles import FEW, ROWS, lanes_of, load_few, load_panel
 
 # Half log-densities below this give responsibilities below exp(-708), which count as exactly 0.
 LOWEST_HALF = -354.0
@@ -19,28 +19,30 @@ NEVER = -1e308
 
 
 @shared
-def tile_rows(d: int) -> int:
-    """Return the rows of a tile: as many as keep the scratch in the second-level cache."""
-    return 8 * ROWS if d <= 128 else 4 * ROWS
+def tile_rows(d: int, width: int = 8) -> int:
+    """Return the rows of a tile of features of ``width`` bytes: the scratch fits a near cache."""
+    rows = 8 * ROWS if d <= 128 else 4 * ROWS
+    return rows * 8 // width
 
 
 @shared
-def padded(d: int) -> int:
+def padded(d: int, width: int = 8) -> int:
     """Return the features of a tile with those that fill up its last panel."""
-    return (d + LANES - 1) // LANES * LANES
+    lanes = lanes_of(width)
+    return (d + lanes - 1) // lanes * lanes
 
 
 @device
 def load_tile(X: Rows, start: int, x: Array) -> None:
     """Transpose the rows of X (n, d) from ``start`` on into x; rows past the last repeat it."""
     n, d = X.shape
-    b = tile_rows(d)
+    b, lanes = tile_rows(d, x.itemsize), lanes_of(x.itemsize)
     data = X.reshape(n * d)
     if d <= FEW and start + b <= n:
         load_few(data, start, d, x, b)
         return
-    for i in range(0, b, LANES):
-        for j in range(0, d, LANES):
+    for i in range(0, b, lanes):
+        for j in range(0, d, lanes):
             load_panel(data, start + i, n - 1, d, j, x, j * b + i, b)
 
 

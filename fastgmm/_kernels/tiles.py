@@ -1,8 +1,13 @@
 """E-step tiles: squared norms of factor times centred rows, and the loading of rows.
 
-A register holds one feature of `LANES` rows.  A tile multiplies `LANES` factor rows with `ROWS`
-data rows: 24 accumulators stay in registers over a whole loop, which neither Numba nor LLVM's
-vectoriser will do.  Arrays are flat; the integer after one is the offset of its first element.
+A register holds one feature of `LANES` rows, or of twice as many in float32.  A tile multiplies
+`LANES` factor rows with `REGISTERS` registers of data rows: 24 accumulators stay in registers over
+a whole loop, which neither Numba nor LLVM's vectoriser will do.  Arrays are flat; the integer after
+one is the offset of its first element.
+
+In float32 rows are centred on means rounded to float32, which makes the differences exact or nearly
+so.  What the rounding moved the means by comes back as ``shift = T (rounded mean - mean)``, where
+the accumulators begin; in float64 there is no such thing, and ``shift`` is not read.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +18,18 @@ from llvmlite import ir
 from numba import types
 
 from .arrays import Array
-from .emitter import INT64, LANES, Emitter
-from .options import device
+from .emitter import FLOAT, INT64, LANES, Emitter
+from .options import device, shared
 from .simd import vector_intrinsic
 
 REGISTERS = 3  # registers of rows in a tile
 ROWS = REGISTERS * LANES
+
+
+@shared
+def lanes_of(width: int) -> int:
+    """Return the lanes of a register of numbers of ``width`` bytes."""
+    return LANES * 8 // width
 
 
 # --- loading --------------------------------------------------------------------------------------
@@ -34,8 +45,9 @@ def _load_panel(
     xo: int,
     stride: int,
 ) -> None:
-    count = min(LANES, d - first)
-    for i in range(LANES):
+    lanes = lanes_of(x.itemsize)
+    count = min(lanes, d - first)
+    for i in range(lanes):
         start = min(row + i, last) * d + first
         x[xo + i : xo + i + count * stride : stride] = data[start : start + count]
 
@@ -52,7 +64,7 @@ def load_panel(
     xo: Any,
     stride: Any,
 ) -> Any:
-    """Transpose `LANES` rows of features first, first+1, ...: ``x[xo + stride*j + i]``.
+    """Transpose a square block of features first, first+1, ...: ``x[xo + stride*j + i]``.
 
     Rows past the ``last`` repeat it. Features past the last are not read, and anything may be
     written in their place.
@@ -62,12 +74,12 @@ def load_panel(
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, row, last, d, first, _, xo, stride = args
-        emit = Emitter(context, builder)
+        emit = Emitter(context, builder, sig.args[5].dtype)
         source, x = emit.array(sig.args[0], args[0]), emit.array(sig.args[5], args[5])
-        lane = ir.Constant(ir.VectorType(INT64, LANES), list(range(LANES)))
+        lane = ir.Constant(ir.VectorType(INT64, emit.lanes), list(range(emit.lanes)))
         mask = builder.icmp_signed("<", lane, emit.splat(builder.sub(d, first)))
         block = []
-        for i in range(LANES):
+        for i in range(emit.lanes):
             line = emit.offset(row, i)
             line = builder.select(builder.icmp_signed("<", line, last), line, last)
             start = builder.add(builder.mul(line, d), first)
@@ -95,19 +107,19 @@ def _few(d: int) -> Callable[..., None]:
         sig = types.void(data, k, x, k)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            emit = Emitter(context, builder)
+            emit = Emitter(context, builder, sig.args[2].dtype)
             source, x = emit.array(sig.args[0], args[0]), emit.array(sig.args[2], args[2])
             _, first, _, n = args
 
             def body(b: Any, _: Any) -> Any:
                 start = builder.add(first, builder.mul(b, emit.index(d)))
-                rows = emit.load(source, start, d * LANES)
+                rows = emit.load(source, start, d)
                 for j in range(d):
-                    feature = emit.shuffle(rows, rows, range(j, d * LANES, d))
+                    feature = emit.shuffle(rows, rows, range(j, d * emit.lanes, d))
                     emit.store(x, builder.add(builder.mul(n, emit.index(j)), b), feature)
                 return []
 
-            emit.loop(n, [], body, step=LANES)
+            emit.loop(n, [], body, step=emit.lanes)
             return context.get_dummy_value()
 
         return sig, codegen
@@ -133,7 +145,7 @@ def load_few(data: Array, row: int, d: int, x: Array, n: int) -> None:
 
 
 def _transposed(emit: Emitter, block: list[Any]) -> list[Any]:
-    """Transpose a square block of registers: log2(LANES) rounds of two-register shuffles."""
+    """Transpose a square block of registers: log2(size) rounds of two-register shuffles."""
     size = len(block)
     step = size // 2
     while step:
@@ -151,10 +163,14 @@ def _transposed(emit: Emitter, block: list[Any]) -> list[Any]:
 # --- E-step: squared norms of factor panel times centred rows ------------------------------------
 
 
-def _panel_square(factor: Array, fo: int, n: int, z: Array, height: int = LANES) -> Array:
+def _panel_square(
+    factor: Array, fo: int, n: int, z: Array, shift: Array, so: int, height: int = LANES
+) -> Array:
     panel = factor[fo : fo + n * height].reshape(n, height)
     triangle = factor[fo + n * height : fo + (n + height) * height].reshape(height, height)
     projected = panel.T @ z[:n] + triangle.T @ z[n:]
+    if z.dtype == np.float32:
+        projected += shift[so : so + height, None]
     return (projected**2).sum(axis=0)  # type: ignore[no-any-return]
 
 
@@ -169,18 +185,24 @@ def _first_square(
     mo: int,
     z: Array,
     zo: int,
+    shift: Array,
+    so: int,
     q: Array,
     qo: int,
 ) -> None:
-    places = xo + stride * np.arange(n + LANES)[:, None] + np.arange(ROWS)
+    rows = REGISTERS * lanes_of(x.itemsize)
+    places = xo + stride * np.arange(n + LANES)[:, None] + np.arange(rows)
     centred = x[places] - mean[mo : mo + n + LANES, None]
-    z[zo : zo + n * ROWS] = centred[:n].ravel()
-    q[qo : qo + ROWS] = _panel_square(factor, fo, n, centred)
+    z[zo : zo + n * rows] = centred[:n].ravel()
+    q[qo : qo + rows] = _panel_square(factor, fo, n, centred, shift, so)
 
 
-def _next_square(factor: Array, fo: int, n: int, z: Array, zo: int, q: Array, qo: int) -> None:
-    centred = z[zo : zo + (n + LANES) * ROWS].reshape(-1, ROWS)
-    q[qo : qo + ROWS] += _panel_square(factor, fo, n, centred)
+def _next_square(
+    factor: Array, fo: int, n: int, z: Array, zo: int, shift: Array, so: int, q: Array, qo: int
+) -> None:
+    rows = REGISTERS * lanes_of(z.itemsize)
+    centred = z[zo : zo + (n + LANES) * rows].reshape(-1, rows)
+    q[qo : qo + rows] += _panel_square(factor, fo, n, centred, shift, so)
 
 
 def _emit_square(
@@ -189,6 +211,8 @@ def _emit_square(
     fo: Any,
     n: Any,
     centred: Callable[[Any, bool], list[Any]],
+    shift: Any,
+    so: Any,
     q: Any,
     qo: Any,
     *,
@@ -211,6 +235,9 @@ def _emit_square(
         return result
 
     accumulators = [zero] * (size * REGISTERS)
+    if emit.element == FLOAT:
+        starts = [emit.load_splat(shift, emit.offset(so, i)) for i in height]
+        accumulators = [start for start in starts for _ in width]
     if n is None:
         n = emit.index(0)
     else:
@@ -221,12 +248,22 @@ def _emit_square(
         j = emit.offset(n, c)
         accumulators = multiply(accumulators, j, centred(j, False), c)
     for v in width:
-        place = emit.offset(qo, v * LANES)
+        place = emit.offset(qo, v * emit.lanes)
         total = emit.load(q, place) if accumulate else zero
         for i in height:
             entry = accumulators[i * REGISTERS + v]
             total = emit.fma(entry, entry, total)
         emit.store(q, place, total)
+
+
+def _stored(emit: Emitter, z: Any, zo: Any) -> Callable[[Any, bool], list[Any]]:
+    """Make a function that loads the registers of a feature of centred rows in ``z``."""
+
+    def centred(j: Any, keep: bool) -> list[Any]:
+        line = emit.builder.add(zo, emit.builder.mul(j, emit.index(REGISTERS * emit.lanes)))
+        return [emit.load(z, emit.offset(line, v * emit.lanes)) for v in range(REGISTERS)]
+
+    return centred
 
 
 @vector_intrinsic(_first_square)
@@ -242,6 +279,8 @@ def first_square(
     mo: Any,
     z: Any,
     zo: Any,
+    shift: Any,
+    so: Any,
     q: Any,
     qo: Any,
 ) -> Any:
@@ -250,26 +289,29 @@ def first_square(
     The panel has `LANES` factor rows: n full columns, then its lower triangle.
     """
     k = types.intp
-    sig = types.void(factor, k, k, x, k, k, mean, k, z, k, q, k)
+    sig = types.void(factor, k, k, x, k, k, mean, k, z, k, shift, k, q, k)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        emit = Emitter(context, builder)
-        factor, x, mean, z, q = (emit.array(sig.args[i], args[i]) for i in (0, 3, 6, 8, 10))
-        _, fo, n, _, xo, stride, _, mo, _, zo, _, qo = args
+        emit = Emitter(context, builder, sig.args[3].dtype)
+        factor, x, mean, z, shift, q = (
+            emit.array(sig.args[i], args[i]) for i in (0, 3, 6, 8, 10, 12)
+        )
+        _, fo, n, _, xo, stride, _, mo, _, zo, _, so, _, qo = args
+        rows = emit.index(REGISTERS * emit.lanes)
 
         def centred(j: Any, keep: bool) -> list[Any]:
             centre = emit.load_splat(mean, builder.add(mo, j))
             source = builder.add(xo, builder.mul(j, stride))
-            target = builder.add(zo, builder.mul(j, emit.index(ROWS)))
+            target = builder.add(zo, builder.mul(j, rows))
             values = []
             for v in range(REGISTERS):
-                value = emit.load(x, emit.offset(source, v * LANES))
+                value = emit.load(x, emit.offset(source, v * emit.lanes))
                 values.append(emit.sub(value, centre))
                 if keep:
-                    emit.store(z, emit.offset(target, v * LANES), values[v])
+                    emit.store(z, emit.offset(target, v * emit.lanes), values[v])
             return values
 
-        _emit_square(emit, factor, fo, n, centred, q, qo, accumulate=False)
+        _emit_square(emit, factor, fo, n, centred, shift, so, q, qo, accumulate=False)
         return context.get_dummy_value()
 
     return sig, codegen
@@ -277,31 +319,39 @@ def first_square(
 
 @vector_intrinsic(_next_square)
 def next_square(
-    typingctx: Any, factor: Any, fo: Any, n: Any, z: Any, zo: Any, q: Any, qo: Any
+    typingctx: Any,
+    factor: Any,
+    fo: Any,
+    n: Any,
+    z: Any,
+    zo: Any,
+    shift: Any,
+    so: Any,
+    q: Any,
+    qo: Any,
 ) -> Any:
     """Add ``q += |panel z|**2`` for centred rows ``z``, as `first_square` stored them."""
     k = types.intp
-    sig = types.void(factor, k, k, z, k, q, k)
+    sig = types.void(factor, k, k, z, k, shift, k, q, k)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        emit = Emitter(context, builder)
-        factor, z, q = (emit.array(sig.args[i], args[i]) for i in (0, 3, 5))
-        _, fo, n, _, zo, _, qo = args
-
-        def centred(j: Any, keep: bool) -> list[Any]:
-            line = builder.add(zo, builder.mul(j, emit.index(ROWS)))
-            return [emit.load(z, emit.offset(line, v * LANES)) for v in range(REGISTERS)]
-
-        _emit_square(emit, factor, fo, n, centred, q, qo, accumulate=True)
+        emit = Emitter(context, builder, sig.args[3].dtype)
+        factor, z, shift, q = (emit.array(sig.args[i], args[i]) for i in (0, 3, 5, 7))
+        _, fo, n, _, zo, _, so, _, qo = args
+        centred = _stored(emit, z, zo)
+        _emit_square(emit, factor, fo, n, centred, shift, so, q, qo, accumulate=True)
         return context.get_dummy_value()
 
     return sig, codegen
 
 
 def _front_twin(size: int) -> Callable[..., None]:
-    def front(factor: Array, fo: int, z: Array, zo: int, q: Array, qo: int) -> None:
-        centred = z[zo : zo + size * ROWS].reshape(size, ROWS)
-        q[qo : qo + ROWS] += _panel_square(factor, fo, 0, centred, size)
+    def front(
+        factor: Array, fo: int, z: Array, zo: int, shift: Array, so: int, q: Array, qo: int
+    ) -> None:
+        rows = REGISTERS * lanes_of(z.itemsize)
+        centred = z[zo : zo + size * rows].reshape(size, rows)
+        q[qo : qo + rows] += _panel_square(factor, fo, 0, centred, shift, so, size)
 
     return front
 
@@ -310,20 +360,26 @@ def _front_square(size: int) -> Callable[..., None]:
     """Make the tile of a front panel of ``size`` features: only its triangle."""
 
     @vector_intrinsic(_front_twin(size))
-    def front(typingctx: Any, factor: Any, fo: Any, z: Any, zo: Any, q: Any, qo: Any) -> Any:
+    def front(
+        typingctx: Any,
+        factor: Any,
+        fo: Any,
+        z: Any,
+        zo: Any,
+        shift: Any,
+        so: Any,
+        q: Any,
+        qo: Any,
+    ) -> Any:
         k = types.intp
-        sig = types.void(factor, k, z, k, q, k)
+        sig = types.void(factor, k, z, k, shift, k, q, k)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            emit = Emitter(context, builder)
-            factor, z, q = (emit.array(sig.args[i], args[i]) for i in (0, 2, 4))
-            _, fo, _, zo, _, qo = args
-
-            def centred(j: Any, keep: bool) -> list[Any]:
-                line = builder.add(zo, builder.mul(j, emit.index(ROWS)))
-                return [emit.load(z, emit.offset(line, v * LANES)) for v in range(REGISTERS)]
-
-            _emit_square(emit, factor, fo, None, centred, q, qo, accumulate=True, size=size)
+            emit = Emitter(context, builder, sig.args[2].dtype)
+            factor, z, shift, q = (emit.array(sig.args[i], args[i]) for i in (0, 2, 4, 6))
+            _, fo, _, zo, _, so, _, qo = args
+            centred, place = _stored(emit, z, zo), (shift, so, q, qo)
+            _emit_square(emit, factor, fo, None, centred, *place, accumulate=True, size=size)
             return context.get_dummy_value()
 
         return sig, codegen
@@ -337,21 +393,31 @@ _front_7, _front_8 = _front_square(7), _front_square(8)
 
 
 @device
-def front_square(size: int, factor: Array, fo: int, z: Array, zo: int, q: Array, qo: int) -> None:
+def front_square(
+    size: int,
+    factor: Array,
+    fo: int,
+    z: Array,
+    zo: int,
+    shift: Array,
+    so: int,
+    q: Array,
+    qo: int,
+) -> None:
     """Add ``q += |triangle z|**2`` for the front panel: ``size`` features, at most `LANES`."""
     if size == 1:
-        _front_1(factor, fo, z, zo, q, qo)
+        _front_1(factor, fo, z, zo, shift, so, q, qo)
     elif size == 2:
-        _front_2(factor, fo, z, zo, q, qo)
+        _front_2(factor, fo, z, zo, shift, so, q, qo)
     elif size == 3:
-        _front_3(factor, fo, z, zo, q, qo)
+        _front_3(factor, fo, z, zo, shift, so, q, qo)
     elif size == 4:
-        _front_4(factor, fo, z, zo, q, qo)
+        _front_4(factor, fo, z, zo, shift, so, q, qo)
     elif size == 5:
-        _front_5(factor, fo, z, zo, q, qo)
+        _front_5(factor, fo, z, zo, shift, so, q, qo)
     elif size == 6:
-        _front_6(factor, fo, z, zo, q, qo)
+        _front_6(factor, fo, z, zo, shift, so, q, qo)
     elif size == 7:
-        _front_7(factor, fo, z, zo, q, qo)
+        _front_7(factor, fo, z, zo, shift, so, q, qo)
     else:
-        _front_8(factor, fo, z, zo, q, qo)
+        _front_8(factor, fo, z, zo, shift, so, q, qo)

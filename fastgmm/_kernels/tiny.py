@@ -11,7 +11,7 @@ import numpy as np
 from numba import types
 
 from .arrays import Array
-from .emitter import LANES, Emitter
+from .emitter import FLOAT, LANES, Emitter
 from .options import device
 from .simd import splat, store, vector_intrinsic
 
@@ -26,15 +26,19 @@ def _log_density_twin(d: int) -> Callable[..., None]:
         mo: int,
         factor: Array,
         fo: int,
+        shift: Array,
         half: float,
         h: Array,
         ho: int,
         best: Array,
     ) -> None:
         z = x[: d * n].reshape(d, n) - mean[mo : mo + d, None]
-        lower = np.zeros((d, d))
+        lower = np.zeros((d, d), factor.dtype)
         lower[np.tril_indices(d)] = factor[fo : fo + d * (d + 1) // 2]
-        square = ((lower @ z) ** 2).sum(axis=0)
+        projected = lower @ z
+        if z.dtype == np.float32:
+            projected += shift[mo : mo + d, None]
+        square = (projected**2).sum(axis=0).astype(np.float64)
         h[ho : ho + n] = np.where(square < np.inf, half - 0.25 * square, -np.inf)
         best[:n] = np.maximum(best[:n], h[ho : ho + n])
 
@@ -53,41 +57,50 @@ def _log_density(d: int) -> Callable[..., None]:
         mo: Any,
         factor: Any,
         fo: Any,
+        shift: Any,
         half: Any,
         h: Any,
         ho: Any,
         best: Any,
     ) -> Any:
         k = types.intp
-        sig = types.void(x, k, mean, k, factor, k, types.float64, h, k, best)
+        sig = types.void(x, k, mean, k, factor, k, shift, types.float64, h, k, best)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            emit = Emitter(context, builder)
-            x, mean, factor, h, best = (emit.array(sig.args[i], args[i]) for i in (0, 2, 4, 7, 9))
-            _, n, _, mo, _, fo, half, _, ho, _ = args
+            emit = Emitter(context, builder, sig.args[0].dtype)
+            wide = emit.widened()
+            x, mean, factor, shift, h, best = (
+                emit.array(sig.args[i], args[i]) for i in (0, 2, 4, 6, 8, 10)
+            )
+            _, n, _, mo, _, fo, _, half, _, ho, _ = args
             centre = [emit.load_splat(mean, emit.offset(mo, i)) for i in range(d)]
             entries = [emit.load_splat(factor, emit.offset(fo, i)) for i in range(d * (d + 1) // 2)]
-            half, quarter = emit.splat(half), emit.constant(-0.25)
-            infinity, never = emit.constant(np.inf), emit.constant(-np.inf)
+            start = list[Any]()
+            if emit.element == FLOAT:
+                start = [emit.load_splat(shift, emit.offset(mo, i)) for i in range(d)]
+            half, quarter = wide.splat(half), wide.constant(-0.25)
+            infinity, never = wide.constant(np.inf), wide.constant(-np.inf)
 
             def body(b: Any, _: Any) -> Any:
                 square, entry, z = None, iter(entries), list[Any]()
                 for i in range(d):
                     place = builder.add(builder.mul(n, emit.index(i)), b)
                     z.append(emit.sub(emit.load(x, place), centre[i]))
-                    line = emit.mul(next(entry), z[0])
+                    line = next(entry)
+                    line = emit.fma(line, z[0], start[i]) if start else emit.mul(line, z[0])
                     for value in z[1:]:
                         line = emit.fma(next(entry), value, line)
                     square = emit.fma(line, line, square) if i else emit.mul(line, line)
+                square = wide.converted(square)
                 finite = builder.fcmp_ordered("<", square, infinity)
-                value = builder.select(finite, emit.fma(square, quarter, half), never)
-                emit.store(h, builder.add(ho, b), value)
-                top = emit.load(best, b)
+                value = builder.select(finite, wide.fma(square, quarter, half), never)
+                wide.store(h, builder.add(ho, b), value)
+                top = wide.load(best, b)
                 above = builder.fcmp_ordered("<", top, value)
-                emit.store(best, b, builder.select(above, value, top))
+                wide.store(best, b, builder.select(above, value, top))
                 return []
 
-            emit.loop(n, [], body, step=LANES)
+            emit.loop(n, [], body, step=emit.lanes)
             return context.get_dummy_value()
 
         return sig, codegen
@@ -112,6 +125,7 @@ def tiny_log_densities(
     means: Array,
     factors: Array,
     consts: Array,
+    shifts: Array,
     h: Array,
     best: Array,
     d: int,
@@ -127,18 +141,18 @@ def tiny_log_densities(
                 store(h, o + i, splat(half))
             continue
         if d == 1:
-            _log_density_1(x, n, means, m, factors, f, half, h, o, best)
+            _log_density_1(x, n, means, m, factors, f, shifts, half, h, o, best)
         elif d == 2:
-            _log_density_2(x, n, means, m, factors, f, half, h, o, best)
+            _log_density_2(x, n, means, m, factors, f, shifts, half, h, o, best)
         elif d == 3:
-            _log_density_3(x, n, means, m, factors, f, half, h, o, best)
+            _log_density_3(x, n, means, m, factors, f, shifts, half, h, o, best)
         elif d == 4:
-            _log_density_4(x, n, means, m, factors, f, half, h, o, best)
+            _log_density_4(x, n, means, m, factors, f, shifts, half, h, o, best)
         elif d == 5:
-            _log_density_5(x, n, means, m, factors, f, half, h, o, best)
+            _log_density_5(x, n, means, m, factors, f, shifts, half, h, o, best)
         elif d == 6:
-            _log_density_6(x, n, means, m, factors, f, half, h, o, best)
+            _log_density_6(x, n, means, m, factors, f, shifts, half, h, o, best)
         elif d == 7:
-            _log_density_7(x, n, means, m, factors, f, half, h, o, best)
+            _log_density_7(x, n, means, m, factors, f, shifts, half, h, o, best)
         elif d == 8:
-            _log_density_8(x, n, means, m, factors, f, half, h, o, best)
+            _log_density_8(x, n, means, m, factors, f, shifts, half, h, o, best)

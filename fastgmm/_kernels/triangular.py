@@ -24,9 +24,21 @@ from .tiny import MOST, tiny_log_densities
 class Triangular(NamedTuple):
     """What the kernels read; every array is C-contiguous, read-only float64."""
 
-    means: Array  # (K, d)
-    factors: Array  # (K, factor_size(d)), packed
+    means: Array  # (K, d), which the moments are about
+    centres: Array  # (K, d), the same in the type of the tiles
+    factors: Array  # (K, factor_size(d)), packed, in the type of the tiles
     constants: Array  # (K,)
+    shifts: Array  # (0, 0); see `TriangularFloat32`
+
+
+class TriangularFloat32(Triangular):
+    """The same for float32 rows in float32 tiles: centres, factors and shifts are float32.
+
+    ``means`` are those of the mixture rounded to float32, and ``shifts`` (K, d) are the factors
+    times what this has added to them.
+    """
+
+    __slots__ = ()
 
 
 @shared
@@ -76,10 +88,16 @@ def _factor_entry(factors: Array, k: int, i: int, j: int, d: int) -> float:
     return factors[k, place + j * height + i - (end - height)]  # type: ignore[no-any-return]
 
 
+@shared
+def _tile_size(d: int, width: int) -> int:
+    """Return how many float64 fill the memory of a tile of centred and one of weighted rows."""
+    return d * (tile_rows(d, width) * width // 8 + ROWS)
+
+
 def work_size(params: Triangular) -> int:
     """Return how much scratch the functions below need as ``work``."""
     n_components, d = map(int, params.means.shape)
-    return d * tile_rows(d) + d * ROWS + n_components * moments.cells_size(d)
+    return _tile_size(d, params.centres.itemsize) + n_components * moments.cells_size(d)
 
 
 @device
@@ -88,15 +106,16 @@ def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array
 
     A square that is not finite counts as infinite: log-density minus infinity.
     """
-    means, factors, constants = params
+    means, centres, factors, constants, shifts = params
     n_components, d = means.shape
-    b, size = tile_rows(d), factor_size(d)
-    flat_means = means.reshape(n_components * d)
+    b, size, rows = tile_rows(d, x.itemsize), factor_size(d), ROWS * 8 // x.itemsize
+    flat_means = centres.reshape(n_components * d)
+    flat_shifts = shifts.reshape(shifts.size)
     flat_factors = factors.reshape(n_components * size)
     if d <= MOST:
-        tiny_log_densities(x, b, flat_means, flat_factors, constants, h, best, d)
+        tiny_log_densities(x, b, flat_means, flat_factors, constants, flat_shifts, h, best, d)
         return
-    z = work[: d * ROWS]
+    z = work[: d * ROWS].view(centres.dtype)
     for i in range(0, b, LANES):
         store(best, i, splat(-np.inf))
     for k in range(n_components):
@@ -105,17 +124,22 @@ def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array
             for i in range(0, b, LANES):
                 store(h, k * b + i, splat(half))
             continue
-        for t in range(0, b, ROWS):
+        for t in range(0, b, rows):
             q = k * b + t
             place = k * size
             n = d - LANES
-            first_square(flat_factors, place, n, x, t, b, flat_means, k * d, z, 0, h, q)
+            s = k * d + n
+            first_square(
+                flat_factors, place, n, x, t, b, flat_means, k * d, z, 0, flat_shifts, s, h, q
+            )
             while n > LANES:
                 place += (n + LANES) * LANES
                 n -= LANES
-                next_square(flat_factors, place, n, z, 0, h, q)
-            front_square(n, flat_factors, place + (n + LANES) * LANES, z, 0, h, q)
-            for i in range(0, ROWS, LANES):
+                s -= LANES
+                next_square(flat_factors, place, n, z, 0, flat_shifts, s, h, q)
+            place += (n + LANES) * LANES
+            front_square(n, flat_factors, place, z, 0, flat_shifts, k * d, h, q)
+            for i in range(0, rows, LANES):
                 square = load(h, q + i)
                 value = where_less(square, np.inf, fma(square, -0.25, half), -np.inf)
                 store(h, q + i, value)
@@ -127,7 +151,7 @@ def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array
 def clear_moments(params: Any, work: Array) -> None:
     """Begin the sums of a block."""
     n_components, d = params.means.shape
-    start = d * tile_rows(d) + d * ROWS
+    start = _tile_size(d, params.centres.itemsize)
     for i in range(start, start + n_components * moments.cells_size(d)):
         work[i] = 0.0
 
@@ -145,18 +169,18 @@ def add_moments(
 ) -> None:
     """Add the moments of a tile, weighted by (h scale)^2, to sums in ``work``."""
     n_components, d = params.means.shape
-    b = tile_rows(d)
-    flat_means = params.means.reshape(n_components * d)
-    v = work[d * ROWS : d * ROWS + d * b]
-    cells = work[d * ROWS + d * b :]
-    moments.add_moments(x, b, flat_means, h, scale, v, cells, n_components, d)
+    b, size = tile_rows(d, x.itemsize), _tile_size(d, x.itemsize)
+    centres = params.centres.reshape(n_components * d)
+    v = work[d * ROWS : size].view(params.centres.dtype)
+    cells = work[size:]
+    moments.add_moments(x, b, centres, h, scale, v, cells, n_components, d)
 
 
 @device
 def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: Array) -> None:
     """Add the sums of a block to mass (K,), first (K, d) and second (K, d (d + 1) / 2)."""
     n_components, d = params.means.shape
-    cells = work[d * ROWS + d * tile_rows(d) :]
+    cells = work[_tile_size(d, params.centres.itemsize) :]
     for k in range(n_components):
         mass[k] += moments.unpack_moments(cells, k * moments.cells_size(d), first[k], second[k], d)
 
@@ -164,7 +188,7 @@ def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: 
 @strict_device
 def nearest(params: Any, row: Array) -> int:
     """Return the component nearest to a row so far out that every square distance overflows."""
-    means, factors, constants = params
+    means, _, factors, constants, _ = params
     n_components, d = means.shape
     largest_difference = 0.0
     largest_factor = 0.0
