@@ -34,7 +34,7 @@ def float32_will_do(covariances: Array, factors: Array) -> bool:
 
 
 def conditions(covariances: Array, factors: Array) -> Array:
-    """Estimate the condition numbers (K,) from below, in O(d^2), by a few steps of the power method.
+    """Estimate the condition numbers (K,) from below, by a few O(d^2) steps of the power method.
 
     factors : (K, d, d), T with T^T T the inverses.
     """

@@ -108,7 +108,7 @@ class CovarianceStructure(Protocol):
 
 
 def readonly(array: Array, dtype: DTypeLike = np.float64) -> Array:
-    """Return a C-contiguous, read-only view or copy of a type, the only arrays that kernels take."""
+    """Return a C-contiguous, read-only view or copy: the only arrays that kernels take."""
     view: Array = np.ascontiguousarray(array, dtype=dtype).view()
     view.flags.writeable = False
     return view

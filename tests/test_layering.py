@@ -39,8 +39,11 @@ SKLEARN = frozenset({"sklearn"})
 # What each module may import, the standard library aside; a folder stands for its files.
 MAY_IMPORT = {
     "_kernels": NUMPY | {"numba", "llvmlite"} | KERNELS,
+    "_precision": NUMPY,
     "_stats": NUMPY,
-    "_structures": SCIPY | PARAMETER_TYPES | {"fastgmm._kernels.algebra", "fastgmm._stats"},
+    "_structures": SCIPY
+    | PARAMETER_TYPES
+    | {"fastgmm._kernels.algebra", "fastgmm._precision", "fastgmm._stats"},
     "_rules": NUMPY | NUMERICS,
     "_sampling": NUMPY | NUMERICS,
     "_threads": NUMPY,

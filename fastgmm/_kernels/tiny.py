@@ -1,7 +1,9 @@
 """E-step for few features: a component's mean and factor unrolled, rows in the lanes.
 
 Up to `MOST` features nothing needs blocking: the whole product with the factor (its row-wise packed
-lower triangle) is one straight piece of code, repeated while the rows of a tile pass by.
+lower triangle) is one straight piece of code, repeated while the rows of a tile pass by.  They come
+in as many registers at a time as leave room for the centred rows: what is loaded of a factor serves
+all of them.
 """
 
 from collections.abc import Callable
@@ -16,6 +18,8 @@ from .options import device
 from .simd import splat, store, vector_intrinsic
 
 MOST = 8
+# Registers of rows at a time: there are 32 with AVX-512, else 16.
+REGISTERS = 2 if LANES == 8 else 1
 
 
 def _log_density_twin(d: int) -> Callable[..., None]:
@@ -82,25 +86,39 @@ def _log_density(d: int) -> Callable[..., None]:
             infinity, never = wide.constant(np.inf), wide.constant(-np.inf)
 
             def body(b: Any, _: Any) -> Any:
-                square, entry, z = None, iter(entries), list[Any]()
+                z, squares = list[list[Any]](), list[Any]()
+                entry = iter(entries)
                 for i in range(d):
                     place = builder.add(builder.mul(n, emit.index(i)), b)
-                    z.append(emit.sub(emit.load(x, place), centre[i]))
-                    line = next(entry)
-                    line = emit.fma(line, z[0], start[i]) if start else emit.mul(line, z[0])
-                    for value in z[1:]:
-                        line = emit.fma(next(entry), value, line)
-                    square = emit.fma(line, line, square) if i else emit.mul(line, line)
-                square = wide.converted(square)
-                finite = builder.fcmp_ordered("<", square, infinity)
-                value = builder.select(finite, wide.fma(square, quarter, half), never)
-                wide.store(h, builder.add(ho, b), value)
-                top = wide.load(best, b)
-                above = builder.fcmp_ordered("<", top, value)
-                wide.store(best, b, builder.select(above, value, top))
+                    z.append([])
+                    for v in range(REGISTERS):
+                        value = emit.load(x, emit.offset(place, v * emit.lanes))
+                        z[i].append(emit.sub(value, centre[i]))
+                    first = next(entry)
+                    if start:
+                        lines = [emit.fma(first, value, start[i]) for value in z[0]]
+                    else:
+                        lines = [emit.mul(first, value) for value in z[0]]
+                    for feature in z[1:]:
+                        factor = next(entry)
+                        pairs = zip(feature, lines, strict=True)
+                        lines = [emit.fma(factor, value, line) for value, line in pairs]
+                    if i:
+                        pairs = zip(lines, squares, strict=True)
+                        squares = [emit.fma(line, line, square) for line, square in pairs]
+                    else:
+                        squares = [emit.mul(line, line) for line in lines]
+                for v, square in enumerate(map(wide.converted, squares)):
+                    place = emit.offset(b, v * emit.lanes)
+                    finite = builder.fcmp_ordered("<", square, infinity)
+                    value = builder.select(finite, wide.fma(square, quarter, half), never)
+                    wide.store(h, builder.add(ho, place), value)
+                    top = wide.load(best, place)
+                    above = builder.fcmp_ordered("<", top, value)
+                    wide.store(best, place, builder.select(above, value, top))
                 return []
 
-            emit.loop(n, [], body, step=emit.lanes)
+            emit.loop(n, [], body, step=REGISTERS * emit.lanes)
             return context.get_dummy_value()
 
         return sig, codegen
