@@ -101,7 +101,7 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
         load_tile(X, start, x)
         load_weights(weights, start, rows, tile_weights)
         half_log_densities(params, x, h, best, work)
-        lost = exponentiate(h, best, tile_weights, scale, density)
+        lost = exponentiate(h, best, tile_weights, scale, density, x)
         if lost > 0.0:
             _place_lost(params, X, start, rows, h, best)
         for i in range(0, b, LANES):
@@ -159,7 +159,7 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
                 for k in range(n_components):
                     out[start + i, k] = 2.0 * h[k * b + i]
             continue
-        lost = exponentiate(h, best, tile_weights, scale, density)
+        lost = exponentiate(h, best, tile_weights, scale, density, x)
         if what == LOG_DENSITY:
             for i in range(rows):
                 out[start + i, 0] = density[i]

@@ -44,17 +44,17 @@ class Emitter:
     memory are of the other type; no alignment is assumed beyond an element's own.
     """
 
-    def __init__(self, context: Any, builder: Any, number: Any = types.float64) -> None:
+    def __init__(
+        self, context: Any, builder: Any, number: Any = types.float64, lanes: int | None = None
+    ) -> None:
         self.context, self.builder = context, builder
         self.element = DOUBLE if number == types.float64 else FLOAT
-        self.lanes = LANES * 64 // number.bitwidth
+        self.lanes = lanes or LANES * 64 // number.bitwidth
         self.vector = ir.VectorType(self.element, self.lanes)
 
     def widened(self) -> "Emitter":
         """Return an emitter for float64 registers with as many lanes as this one's."""
-        wide = Emitter(self.context, self.builder)
-        wide.lanes, wide.vector = self.lanes, ir.VectorType(DOUBLE, self.lanes)
-        return wide
+        return Emitter(self.context, self.builder, lanes=self.lanes)
 
     # --- values -------------------------------------------------------------------------------
 

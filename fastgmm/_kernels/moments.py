@@ -1,6 +1,7 @@
 """M-step tiles: weighted moments of rows, in blocks of features.
 
-A register holds one feature of `LANES` rows (twice as many in float32), so nothing is padded whatever the number of features.
+A register holds one feature of `LANES` rows, or of twice as many in float32, so nothing is padded
+whatever the number of features.
 Features are taken in blocks of `BLOCK`: each block with itself (`_diagonal`), which centres and
 weights it on the way, and with every block before it (`_cross`).  All sums of such a pair of blocks
 stay in registers while the rows of a tile pass by; at the end their lanes are added up by a

@@ -13,6 +13,9 @@ Arrays are one-dimensional and C-contiguous.  Loads and stores are unaligned ope
 ``LANES`` elements: the caller keeps ``i + LANES <= a.size``; bounds checking cannot see them.
 Numbers mix freely with registers (they are broadcast).
 
+A register of float32 holds twice as many.  What comes of float32 tiles is read with ``load_like``,
+as pairs of float64 registers, and parts of the work on it are done in float32 in between.
+
 Without compilation the same names are plain functions on arrays of ``LANES`` numbers, the twins.
 """
 
@@ -28,7 +31,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, lower_cast, register_model
 
 from .arrays import Array
-from .emitter import INT32, INT64, Emitter
+from .emitter import DOUBLE, FLOAT, INT32, INT64, Emitter
 from .emitter import LANES as LANES  # for kernels, which need nothing else from there
 from .options import JIT_DISABLED
 
@@ -39,19 +42,27 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Lanes(types.Type):  # type: ignore[misc]
-    """Numba type of a register: `LANES` numbers of type float64."""
+    """Numba type of a register, or of a pair of them: ``count`` numbers of type ``number``."""
 
-    def __init__(self) -> None:
-        super().__init__(name=f"Lanes({LANES} x float64)")
+    def __init__(self, number: Any, count: int) -> None:
+        self.number, self.count = number, count
+        super().__init__(name=f"Lanes({count} x {number})")
+
+    def emitter(self, context: Any, builder: Any) -> Emitter:
+        """Make an emitter for registers like this."""
+        return Emitter(context, builder, self.number, self.count)
 
 
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, lanes: Any) -> None:
-        super().__init__(manager, lanes, ir.VectorType(ir.DoubleType(), LANES))
+        element = DOUBLE if lanes.number == types.float64 else FLOAT
+        super().__init__(manager, lanes, ir.VectorType(element, lanes.count))
 
 
-float64s = Lanes()
+float64s = Lanes(types.float64, LANES)
+float64_pairs = Lanes(types.float64, 2 * LANES)
+float32s = Lanes(types.float32, 2 * LANES)
 
 
 def vector_intrinsic(twin: F) -> Callable[[Callable[..., Any]], F]:
@@ -74,7 +85,7 @@ def vector_intrinsic(twin: F) -> Callable[[Callable[..., Any]], F]:
 
 def _elementwise(emit: Callable[..., Any], *operands: Any) -> Any:
     """Type and emit an operation on registers or numbers: a register if any operand is one."""
-    kind = float64s if any(isinstance(t, Lanes) for t in operands) else types.float64
+    kind = next((t for t in operands if isinstance(t, Lanes)), types.float64)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return emit(Emitter(context, builder), *args)
@@ -88,9 +99,8 @@ def _register_operator(function: Callable[..., Any], emit: Callable[..., Any]) -
     @infer_global(function)
     class _Typing(AbstractTemplate):  # type: ignore[misc]
         def generic(self, args: Any, kws: Any) -> Any:
-            if len(args) == 2 and any(isinstance(t, Lanes) for t in args):
-                return signature(float64s, float64s, float64s)
-            return None
+            kind = next((t for t in args if isinstance(t, Lanes)), None)
+            return signature(kind, kind, kind) if kind and len(args) == 2 else None
 
     @lower_builtin(function, Lanes, Lanes)  # type: ignore[untyped-decorator]
     def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -98,8 +108,8 @@ def _register_operator(function: Callable[..., Any], emit: Callable[..., Any]) -
 
 
 def _broadcast(context: Any, builder: Any, source: Any, target: Any, value: Any) -> Any:
-    number = context.cast(builder, value, source, types.float64)
-    return Emitter(context, builder).splat(number)
+    number = context.cast(builder, value, source, target.number)
+    return target.emitter(context, builder).splat(number)
 
 
 if not JIT_DISABLED:
@@ -161,6 +171,7 @@ MANTISSA_BITS = 52
 MANTISSA_MASK = (1 << MANTISSA_BITS) - 1
 BIAS = 1023
 ONE_BITS = BIAS << MANTISSA_BITS  # the bits of 1.0
+FLOAT32_MANTISSA_BITS, FLOAT32_BIAS = 23, 127
 
 
 def _constant(kind: Any, value: float) -> Any:
@@ -171,24 +182,34 @@ def _constant(kind: Any, value: float) -> Any:
 
 
 def _bits(emit: Emitter, x: Any) -> Any:
-    """Reinterpret a number or a register as integers of 64 bits."""
+    """Reinterpret a number or a register as integers of as many bits."""
     vector = isinstance(x.type, ir.VectorType)
-    return emit.builder.bitcast(x, ir.VectorType(INT64, LANES) if vector else INT64)
+    whole = INT64 if (x.type.element if vector else x.type) == DOUBLE else INT32
+    return emit.builder.bitcast(x, ir.VectorType(whole, x.type.count) if vector else whole)
 
 
 def _low_bits_power(t: Register) -> Register:
-    shifted = np.asarray(t).view(np.int64) << MANTISSA_BITS
+    t = np.asarray(t)
+    if t.dtype == np.float32:
+        power = (t.view(np.int32) + np.int32(FLOAT32_BIAS)) << FLOAT32_MANTISSA_BITS
+        return power.view(np.float32)[()]
+    shifted = t.view(np.int64) << MANTISSA_BITS
     return (shifted + ONE_BITS).view(np.float64)[()]
 
 
 @vector_intrinsic(_low_bits_power)
 def low_bits_power(typingctx: Any, t: Any) -> Any:
-    """Compute ``2**n`` for a number whose lowest bits hold the integer n, -1022 <= n <= 1023."""
+    """Compute ``2**n`` for a number whose lowest bits hold the integer n, -1022 <= n <= 1023.
+
+    In float32 it must be from -126 to 127.
+    """
+    is_float32 = isinstance(t, Lanes) and t.number == types.float32
+    size, bias = (FLOAT32_MANTISSA_BITS, FLOAT32_BIAS) if is_float32 else (MANTISSA_BITS, BIAS)
 
     def emit_power(emit: Emitter, t: Any) -> Any:
         bits = _bits(emit, t)
-        shifted = emit.builder.shl(bits, _constant(bits.type, MANTISSA_BITS))
-        power = emit.builder.add(shifted, _constant(bits.type, ONE_BITS))
+        shifted = emit.builder.shl(bits, _constant(bits.type, size))
+        power = emit.builder.add(shifted, _constant(bits.type, bias << size))
         return emit.builder.bitcast(power, t.type)
 
     return _elementwise(emit_power, t)
@@ -247,6 +268,21 @@ def splat(typingctx: Any, number: Any) -> Any:
     return float64s(types.float64), codegen
 
 
+def _splat_like(number: float, x: Array) -> Register:
+    return np.full(LANES * 8 // x.itemsize, number, dtype=np.float64)
+
+
+@vector_intrinsic(_splat_like)
+def splat_like(typingctx: Any, number: Any, x: Any) -> Any:
+    """Fill a register like those that `load_like` gives."""
+    kind = _kind_like(x)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return kind.emitter(context, builder).splat(args[0])
+
+    return kind(types.float64, x), codegen
+
+
 def _load(a: Array, i: int) -> Register:
     return a[i : i + LANES].astype(np.float64)
 
@@ -262,6 +298,44 @@ def load(typingctx: Any, a: Any, i: Any) -> Any:
     return float64s(a, types.intp), codegen
 
 
+def _kind_like(x: Any) -> Lanes:
+    return float64s if x.dtype == types.float64 else float64_pairs
+
+
+def _load_like(a: Array, i: int, x: Array) -> Register:
+    return a[i : i + LANES * 8 // x.itemsize]
+
+
+@vector_intrinsic(_load_like)
+def load_like(typingctx: Any, a: Any, i: Any, x: Any) -> Any:
+    """Load as many float64 numbers ``a[i:]`` as a register of numbers of ``x`` has lanes."""
+    kind = _kind_like(x)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        emit = kind.emitter(context, builder)
+        return emit.load(emit.array(sig.args[0], args[0]), args[1])
+
+    return kind(a, types.intp, x), codegen
+
+
+def _converting(twin: Callable[[Any], Any], source: Lanes, target: Lanes) -> Callable[[Any], Any]:
+    """Make the conversion of one type of registers to another."""
+
+    @vector_intrinsic(twin)
+    def convert(typingctx: Any, x: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return target.emitter(context, builder).converted(args[0])
+
+        return target(source), codegen
+
+    return convert
+
+
+# A pair of float64 registers as one of float32, and back.
+narrowed = _converting(lambda x: x.astype(np.float32), float64_pairs, float32s)
+widened = _converting(lambda x: x.astype(np.float64), float32s, float64_pairs)
+
+
 def _store(a: Array, i: int, x: Register) -> None:
     a[i : i + LANES] = x
 
@@ -275,7 +349,8 @@ def store(typingctx: Any, a: Any, i: Any, x: Any) -> Any:
         emit.store(emit.array(sig.args[0], args[0]), args[1], args[2])
         return context.get_dummy_value()
 
-    return types.void(a, types.intp, float64s), codegen
+    kind = x if isinstance(x, Lanes) else float64s
+    return types.void(a, types.intp, kind), codegen
 
 
 def _lane_sum(x: Register) -> float:
@@ -290,7 +365,7 @@ def lane_sum(typingctx: Any, x: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         emit = Emitter(context, builder)
-        value, width = args[0], LANES
+        value, width = args[0], args[0].type.count
         while width > 1:
             width //= 2
             low = emit.shuffle(value, value, range(width))
@@ -298,7 +373,7 @@ def lane_sum(typingctx: Any, x: Any) -> Any:
             value = builder.fadd(low, high)
         return builder.extract_element(value, ir.Constant(INT32, 0))
 
-    return types.float64(float64s), codegen
+    return types.float64(x), codegen
 
 
 def _use_wide_registers() -> None:

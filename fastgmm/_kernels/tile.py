@@ -7,13 +7,11 @@ a register holds one feature of ``LANES`` rows whatever the number of features.
 import numpy as np
 
 from .arrays import Array, Rows
-from .exp import exp_reduced, log_positive
+from .exp import exp_or_0, log_positive
 from .options import device, shared
-from .simd import LANES, divide, fma, lane_sum, load, root, splat, store, where_less
+from .simd import divide, fma, lane_sum, load_like, root, splat_like, store, where_less
 from .tiles import FEW, ROWS, lanes_of, load_few, load_panel
 
-# Half log-densities below this give responsibilities below exp(-708), which count as exactly 0.
-LOWEST_HALF = -354.0
 # Below any finite half log-density.
 NEVER = -1e308
 
@@ -57,29 +55,30 @@ def load_weights(weights: Array, start: int, rows: int, out: Array) -> None:
 
 
 @device
-def exponentiate(h: Array, best: Array, weights: Array, scale: Array, density: Array) -> float:
+def exponentiate(
+    h: Array, best: Array, weights: Array, scale: Array, density: Array, x: Array
+) -> float:
     """Turn half log-densities h (K b,) into numbers with responsibilities ``(h scale)^2``.
 
-    best, weights : IN (b,); scale, density : OUT (b,), density the log-densities of the mixture.
+    best, weights : IN (b,); scale, density : OUT (b,), density the log-densities of the mixture;
+    x : the tile, of which only the type counts.
     Returns how many rows have a density of exactly 0 in every component: their h are 0, and it is
     for the caller to set one of them to 1.
     """
     b = best.shape[0]
     n_components = h.shape[0] // b
-    lost = splat(0.0)
-    for i in range(0, b, LANES):
-        top = load(best, i)
+    lost = splat_like(0.0, x)
+    for i in range(0, b, lanes_of(x.itemsize)):
+        top = load_like(best, i, x)
         bounded_top = where_less(NEVER, top, top, 0.0)  # -inf - 0 stays -inf, and no NaN
-        total = splat(0.0)
+        total = splat_like(0.0, x)
         for k in range(n_components):
-            gap = load(h, k * b + i) - bounded_top
-            bounded = where_less(LOWEST_HALF, gap, gap, LOWEST_HALF)
-            value = where_less(LOWEST_HALF, gap, exp_reduced(bounded), 0.0)
+            value = exp_or_0(load_like(h, k * b + i, x) - bounded_top)
             store(h, k * b + i, value)
             total = fma(value, value, total)
         lost = lost + where_less(total, 0.5, 1.0, 0.0)
         total = where_less(total, 0.5, 1.0, total)
         found = fma(bounded_top, 2.0, log_positive(total))
         store(density, i, where_less(NEVER, top, found, -np.inf))
-        store(scale, i, root(divide(load(weights, i), total)))
+        store(scale, i, root(divide(load_like(weights, i, x), total)))
     return lane_sum(lost)
