@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastgmm._kernels.exp import exp_reduced, log_positive
-from fastgmm._kernels.simd import LANES, load, store
+from fastgmm._kernels.exp import exp_or_0, exp_reduced, log_positive
+from fastgmm._kernels.simd import LANES, load, load_like, store
 
 pytestmark = pytest.mark.nojit
 
@@ -159,3 +159,20 @@ def test_log_of_powers_of_two(log):
 def test_numbers_and_registers_give_the_same_bits(numbers, registers, arguments):
     x = arguments()
     assert_array_equal(mapped(numbers)(x), mapped(registers)(x))
+
+
+@numba.njit
+def exp_in_float32(x, tile, out):
+    for i in range(0, x.size, 2 * LANES):
+        store(out, i, exp_or_0(load_like(x, i, tile)))
+
+
+def test_exp_for_float32_tiles():
+    unit = np.finfo(np.float32).eps
+    x = np.append(-np.logspace(-9, np.log10(86.9), 2**14 - 4), [0.0, -88.0, -1e300, -np.inf])
+    out = np.full_like(x, np.nan)
+    exp_in_float32(x, np.empty(1, np.float32), out)
+    exact = np.where(x > -87.0, np.exp(x), 0.0)
+    # two units in the last place, and what rounding x changes
+    assert (np.abs(out - exact) <= unit * exact * (1.0 + 0.5 * np.abs(np.maximum(x, -88.0)))).all()
+    assert_array_equal(out[-4:], [1.0, 0.0, 0.0, 0.0])

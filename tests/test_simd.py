@@ -24,6 +24,7 @@ from fastgmm._kernels.tiles import (
     ROWS,
     first_square,
     front_square,
+    lanes_of,
     load_few,
     load_panel,
     next_square,
@@ -110,9 +111,9 @@ def run(function, *arguments):
     return expected
 
 
-def empty(*shape):
+def empty(*shape, dtype=np.float64):
     """Return an array to be written; NaN shows what was not."""
-    return Changed(np.full(shape, np.nan))
+    return Changed(np.full(shape, np.nan, dtype))
 
 
 def shifted(array, offset):
@@ -219,6 +220,29 @@ def test_mantissa_exponent_and_powers_of_two():
 
 
 @kernel
+def float32_operations(a, b, tile, out):
+    n = a.size
+    for i in range(0, n, 2 * LANES):
+        pair = simd.load_like(a, i, tile)
+        x, y = simd.narrowed(pair), simd.narrowed(simd.load_like(b, i, tile))
+        store(out, i, x + y)
+        store(out, n + i, simd.widened(x - y))
+        store(out, 2 * n + i, x * y)
+        store(out, 3 * n + i, simd.fma(x, y, 2.0))
+        store(out, 4 * n + i, simd.where_less(x, y, x, 7.0))
+        store(out, 5 * n + i, simd.low_bits_power(simd.where_less(x, x, x, 12582912.0) + 5.0))
+        store(out, 6 * n + i, pair - simd.splat_like(1.0, tile))
+
+
+def test_registers_of_float32_and_pairs_of_float64():
+    rng = np.random.RandomState(0)
+    a, b = rng.randint(-1000, 1000, (2, 4 * LANES)) / 8.0
+    [out] = run(float32_operations, a, b, np.empty(1, np.float32), empty(7 * a.size))
+    expected = [a + b, a - b, a * b, a * b + 2.0, np.where(a < b, a, 7.0), 0 * a + 32.0, a - 1.0]
+    assert_array_equal(out.reshape(7, -1), expected)
+
+
+@kernel
 def lane_sums(a, out):
     for i in range(out.size):
         out[i] = simd.lane_sum(load(a, i * LANES))
@@ -238,19 +262,28 @@ def test_lane_sum():
 
 @kernel
 def panels(data, row, last, d, x, stride):
-    for i in range(0, stride, LANES):
-        for j in range(0, d, LANES):
+    lanes = lanes_of(x.itemsize)
+    for i in range(0, stride, lanes):
+        for j in range(0, d, lanes):
             load_panel(data, row + i, last, d, j, x, j * stride + i, stride)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+# of the rows, and of the tile
+loads = pytest.mark.parametrize(
+    ("dtype", "tile"),
+    [(np.float64, np.float64), (np.float32, np.float64), (np.float32, np.float32)],
+)
+
+
+@loads
 @pytest.mark.parametrize("n", [1, LANES - 1, 2 * LANES, 2 * LANES + 3])
 @pytest.mark.parametrize("d", [1, 3, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 5])
-def test_load_panel_transposes_and_repeats_the_last_row(d, n, dtype):
+def test_load_panel_transposes_and_repeats_the_last_row(d, n, dtype, tile):
     X = np.random.RandomState(d + n).standard_normal((n, d)).astype(dtype)
-    width, features = 2 * LANES, -(-d // LANES) * LANES
+    lanes = lanes_of(np.dtype(tile).itemsize)
+    width, features = 2 * LANES, -(-d // lanes) * lanes
     for row in {0, n // 2}:
-        [x] = run(panels, X.ravel(), row, n - 1, d, empty(features * width), width)
+        [x] = run(panels, X.ravel(), row, n - 1, d, empty(features * width, dtype=tile), width)
         rows = np.minimum(row + np.arange(width), n - 1)
         assert_array_equal(x.reshape(features, width)[:d], X[rows].T)
 
@@ -260,98 +293,130 @@ def few(data, row, d, x, n):
     load_few(data, row, d, x, n)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@loads
 @pytest.mark.parametrize("row", [0, 3])
 @pytest.mark.parametrize("d", range(1, FEW + 1))
-def test_load_few_transposes(d, row, dtype):
-    n = 3 * LANES
+def test_load_few_transposes(d, row, dtype, tile):
+    n = 4 * LANES
     X = np.random.RandomState(d).standard_normal((row + n, d)).astype(dtype)
-    [x] = run(few, X.ravel(), row, d, empty(d * n), n)
+    [x] = run(few, X.ravel(), row, d, empty(d * n, dtype=tile), n)
     assert_array_equal(x.reshape(d, n), X[row:].T)
 
 
 # --- E-step --------------------------------------------------------------------------------------
 
 
-def panel(n, height, seed):
+RTOL = {np.float64: 1e-13, np.float32: 5e-6}
+each_type = pytest.mark.parametrize("dtype", [np.float64, np.float32])
+
+
+def rows_of(dtype):
+    """The rows of a tile of this type."""
+    return ROWS * 8 // np.dtype(dtype).itemsize
+
+
+def normal(rng, dtype, *shape):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def panel(n, height, seed, dtype):
     """The last rows (height, n + height) of a lower triangular factor, and as they are packed."""
-    T = np.tril(np.random.RandomState(seed).standard_normal((height, n + height)), n)
+    T = np.tril(normal(np.random.RandomState(seed), dtype, height, n + height), n)
     return T, T.T.ravel()
 
 
+def shifts(size, dtype):
+    """Return what is added to products in float32; in float64 there is no such thing."""
+    drawn = normal(np.random.RandomState(size), dtype, size)
+    return drawn if dtype == np.float32 else 0.0 * drawn
+
+
 @kernel
-def first(factor, fo, n, x, xo, stride, mean, mo, z, zo, q, qo):
-    first_square(factor, fo, n, x, xo, stride, mean, mo, z, zo, q, qo)
+def first(factor, fo, n, x, xo, stride, mean, mo, z, zo, shift, so, q, qo):
+    first_square(factor, fo, n, x, xo, stride, mean, mo, z, zo, shift, so, q, qo)
 
 
+@each_type
 @pytest.mark.parametrize("offset", OFFSETS)
-@pytest.mark.parametrize("stride", [ROWS, ROWS + 3])
+@pytest.mark.parametrize("further", [0, 3])
 @pytest.mark.parametrize("n", [0, 1, 3, LANES, 2 * LANES + 1])
-def test_first_square(n, stride, offset):
-    rng = np.random.RandomState(n)
-    T, packed = panel(n, LANES, n)
-    x, mean = rng.standard_normal((n + LANES, stride)), rng.standard_normal(n + LANES)
-    needed = x.ravel()[: (n + LANES - 1) * stride + ROWS]
+def test_first_square(n, further, offset, dtype):
+    rng, rows = np.random.RandomState(n), rows_of(dtype)
+    T, packed = panel(n, LANES, n, dtype)
+    x, mean = normal(rng, dtype, n + LANES, rows + further), normal(rng, dtype, n + LANES)
+    needed, shift = x.ravel()[: (n + LANES - 1) * (rows + further) + rows], shifts(LANES, dtype)
     z, q = run(
         first,
         shifted(packed, offset), offset, n,
-        shifted(needed, offset), offset, stride,
+        shifted(needed, offset), offset, rows + further,
         shifted(mean, offset), offset,
-        empty(offset + n * ROWS), offset,
-        empty(offset + ROWS), offset,
+        empty(offset + n * rows, dtype=dtype), offset,
+        shifted(shift, offset), offset,
+        empty(offset + rows), offset,
     )  # fmt: skip
-    centred = x[:, :ROWS] - mean[:, None]
+    centred = x[:, :rows] - mean[:, None]
     assert_array_equal(z, shifted(centred[:n], offset))
-    square = np.einsum("ij,jr,ik,kr->r", T, centred, T, centred)
-    assert_allclose(q, shifted(square, offset), rtol=1e-13, equal_nan=True)
+    square = ((T @ centred.astype(np.float64) + shift[:, None]) ** 2).sum(axis=0)
+    assert_allclose(q, shifted(square, offset), rtol=RTOL[dtype], equal_nan=True)
 
 
 @kernel
-def following(factor, fo, n, z, zo, q, qo):
-    next_square(factor, fo, n, z, zo, q, qo)
+def following(factor, fo, n, z, zo, shift, so, q, qo):
+    next_square(factor, fo, n, z, zo, shift, so, q, qo)
 
 
 @kernel
-def front(size, factor, fo, z, zo, q, qo):
-    front_square(size, factor, fo, z, zo, q, qo)
+def front(size, factor, fo, z, zo, shift, so, q, qo):
+    front_square(size, factor, fo, z, zo, shift, so, q, qo)
 
 
 def square_and_start(T, offset):
     """Return centred rows, sums to add to, and what they become."""
-    rng = np.random.RandomState(T.size)
-    z, q = rng.standard_normal((T.shape[1], ROWS)), rng.uniform(size=ROWS)
-    expected = q + ((T @ z) ** 2).sum(axis=0)
-    return shifted(z, offset), Changed(shifted(q, offset)), shifted(expected, offset)
+    rng, rows, dtype = np.random.RandomState(T.size), rows_of(T.dtype), T.dtype.type
+    z, q, shift = (
+        normal(rng, dtype, T.shape[1], rows),
+        rng.uniform(size=rows),
+        shifts(len(T), dtype),
+    )
+    expected = q + ((T.astype(np.float64) @ z + shift[:, None]) ** 2).sum(axis=0)
+    begun = Changed(shifted(q, offset))
+    return shifted(z, offset), shifted(shift, offset), begun, shifted(expected, offset)
 
 
+@each_type
 @pytest.mark.parametrize("offset", OFFSETS)
 @pytest.mark.parametrize("n", [0, 1, LANES, 2 * LANES + 1])
-def test_next_square(n, offset):
-    T, packed = panel(n, LANES, n)
-    z, q, expected = square_and_start(T, offset)
-    [q] = run(following, shifted(packed, offset), offset, n, z, offset, q, offset)
-    assert_allclose(q, expected, rtol=1e-13, equal_nan=True)
+def test_next_square(n, offset, dtype):
+    T, packed = panel(n, LANES, n, dtype)
+    z, shift, q, expected = square_and_start(T, offset)
+    packed = shifted(packed, offset)
+    [q] = run(following, packed, offset, n, z, offset, shift, offset, q, offset)
+    assert_allclose(q, expected, rtol=RTOL[dtype], equal_nan=True)
 
 
+@each_type
 @pytest.mark.parametrize("offset", OFFSETS)
 @pytest.mark.parametrize("size", range(1, LANES + 1))
-def test_front_square(size, offset):
-    T, packed = panel(0, size, size)
-    z, q, expected = square_and_start(T, offset)
-    [q] = run(front, size, shifted(packed, offset), offset, z, offset, q, offset)
-    assert_allclose(q, expected, rtol=1e-13, equal_nan=True)
+def test_front_square(size, offset, dtype):
+    T, packed = panel(0, size, size, dtype)
+    z, shift, q, expected = square_and_start(T, offset)
+    packed = shifted(packed, offset)
+    [q] = run(front, size, packed, offset, z, offset, shift, offset, q, offset)
+    assert_allclose(q, expected, rtol=RTOL[dtype], equal_nan=True)
 
 
 @kernel
-def tiny(x, n, means, factors, consts, h, best, d):
-    tiny_log_densities(x, n, means, factors, consts, h, best, d)
+def tiny(x, n, means, factors, consts, shifts, h, best, d):
+    tiny_log_densities(x, n, means, factors, consts, shifts, h, best, d)
 
 
+@each_type
 @pytest.mark.parametrize("d", range(1, MOST + 1))
-def test_tiny_log_densities(d):
-    n, n_components, dead = 3 * LANES, 4, 2
+def test_tiny_log_densities(d, dtype):
+    n, n_components, dead = 4 * LANES, 4, 2
     rng = np.random.RandomState(d)
-    X, means = rng.standard_normal((n, d)), rng.standard_normal((n_components, d))
+    X, means = normal(rng, dtype, n, d), rng.standard_normal((n_components, d))
+    centres = means.astype(np.float32).astype(np.float64) if dtype == np.float32 else means
     factors = np.tril(rng.standard_normal((n_components, d, d)), -1)
     factors[:, range(d), range(d)] = rng.uniform(0.5, 2.0, (n_components, d))
     weights = rng.dirichlet(np.ones(n_components))
@@ -362,14 +427,18 @@ def test_tiny_log_densities(d):
     consts = np.log(weights) - 0.5 * d * np.log(2.0 * np.pi)
     consts += np.log(factors[:, range(d), range(d)]).sum(axis=1)
     consts[dead], expected[dead] = -np.inf, np.full(n, -np.inf)
-    X[1] = 1e200  # squares overflow
+    X[1] = 1e200 if dtype == np.float64 else 1e30  # squares overflow
+    moved = ((factors @ (centres - means)[:, :, None])[:, :, 0]).astype(dtype)
+    packed = factors[:, *np.tril_indices(d)].astype(dtype)
     for logs in expected:
         logs[1] = -np.inf
+    tolerance = 1e-11 if dtype == np.float64 else 5e-6
     h, best = run(
-        tiny, X.T.ravel(), n, means.ravel(), factors[:, *np.tril_indices(d)].ravel(), consts,
+        tiny, X.T.ravel(), n, centres.astype(dtype).ravel(), packed.ravel(), consts,
+        moved.ravel() if dtype == np.float32 else np.empty(0),
         empty(n_components * n), empty(n), d,
     )  # fmt: skip
-    assert_allclose(2.0 * h.reshape(n_components, n), expected, rtol=1e-11, atol=1e-11)
+    assert_allclose(2.0 * h.reshape(n_components, n), expected, rtol=tolerance, atol=tolerance)
     assert_array_equal(best, h.reshape(n_components, n).max(axis=0))
 
 
@@ -388,25 +457,27 @@ def moments(x, n, means, h, scale, v, cells, counts, first, second):
         counts[k] = unpack_moments(cells, k * cells_size(d), first[k], second[k], d)
 
 
-@pytest.mark.parametrize("n", [LANES, 3 * LANES])
+@each_type
+@pytest.mark.parametrize("n", [2 * LANES, 6 * LANES])
 @pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 17])
-def test_moments(d, n):
+def test_moments(d, n, dtype):
     n_components, tiles = 3, 2
     rng = np.random.RandomState(d)
-    x, means = rng.standard_normal((tiles, d, n)), rng.standard_normal((n_components, d))
+    x, means = normal(rng, dtype, tiles, d, n), normal(rng, dtype, n_components, d)
     h, scale = rng.uniform(size=(tiles, n_components, n)), rng.uniform(size=(tiles, 1, n))
     h[:, 1] = 0.0  # a component without mass
     first, second = rng.uniform(size=(n_components, d)), rng.uniform(size=(n_components, d, d))
     lower = np.tril_indices(d)
     *_, counts, got_first, got_second = run(
-        moments, x.ravel(), n, means.ravel(), Changed(h.ravel()), scale.ravel(), empty(d * n),
-        empty(n_components * cells_size(d)), empty(n_components), Changed(first),
-        Changed(second[:, *lower]),
+        moments, x.ravel(), n, means.ravel(), Changed(h.ravel()), scale.ravel(),
+        empty(d * n, dtype=dtype), empty(n_components * cells_size(d)), empty(n_components),
+        Changed(first), Changed(second[:, *lower]),
     )  # fmt: skip
     weights = (h * scale) ** 2
-    z = x[:, None] - means[:, :, None]
+    z = (x[:, None] - means[:, :, None]).astype(np.float64)
     first += np.einsum("tkr,tkjr->kj", weights, z)
     second += np.einsum("tkr,tkir,tkjr->kij", weights, z, z)
-    assert_allclose(counts, weights.sum(axis=(0, 2)), rtol=1e-13)
-    assert_allclose(got_first, first, rtol=1e-12, atol=1e-13)
-    assert_allclose(got_second, second[:, *lower], rtol=1e-12, atol=1e-13)
+    rtol, atol = (1e-12, 1e-13) if dtype == np.float64 else (1e-6, 1e-6 * n)
+    assert_allclose(counts, weights.sum(axis=(0, 2)), rtol=rtol)
+    assert_allclose(got_first, first, rtol=rtol, atol=atol)
+    assert_allclose(got_second, second[:, *lower], rtol=rtol, atol=atol)

@@ -337,7 +337,7 @@ widened = _converting(lambda x: x.astype(np.float64), float32s, float64_pairs)
 
 
 def _store(a: Array, i: int, x: Register) -> None:
-    a[i : i + LANES] = x
+    a[i : i + (np.size(x) if np.ndim(x) else LANES)] = x
 
 
 @vector_intrinsic(_store)
