@@ -216,7 +216,7 @@ def test_one_component_decides_for_all(d):
     for given, expected in [
         (covariances, True),
         (np.concatenate([covariances, bad]), False),
-        (covariances * 1e-21, False),
+        (covariances * 1e-24, False),
         (covariances * np.nan, False),
     ]:
         with np.errstate(invalid="ignore"):
