@@ -16,19 +16,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import multivariate_normal
 
 from fastgmm._kernels import simd
+from fastgmm._kernels.loading import FEW, lanes_of, load_few, load_panel
 from fastgmm._kernels.moments import add_moments, cells_size, unpack_moments
 from fastgmm._kernels.options import FASTMATH
 from fastgmm._kernels.simd import LANES, load, store
-from fastgmm._kernels.tiles import (
-    FEW,
-    ROWS,
-    first_square,
-    front_square,
-    lanes_of,
-    load_few,
-    load_panel,
-    next_square,
-)
+from fastgmm._kernels.tiles import ROWS, first_square, front_square, next_square
 from fastgmm._kernels.tiny import MOST, tiny_log_densities
 
 pytestmark = pytest.mark.nojit

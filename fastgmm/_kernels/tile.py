@@ -8,9 +8,10 @@ import numpy as np
 
 from .arrays import Array, Rows
 from .exp import exp_or_0, log_positive
+from .loading import FEW, lanes_of, load_few, load_panel
 from .options import device, shared
 from .simd import divide, fma, lane_sum, load_like, root, splat_like, store, where_less
-from .tiles import FEW, ROWS, lanes_of, load_few, load_panel
+from .tiles import ROWS
 
 # Below any finite half log-density.
 NEVER = -1e308

@@ -1,4 +1,4 @@
-"""E-step tiles: squared norms of factor times centred rows, and the loading of rows.
+"""E-step tiles: squared norms of factor times centred rows.
 
 A register holds one feature of `LANES` rows, or of twice as many in float32.  A tile multiplies
 `LANES` factor rows with `REGISTERS` registers of data rows: 24 accumulators stay in registers over
@@ -14,153 +14,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 
 from .arrays import Array
-from .emitter import FLOAT, INT64, LANES, Emitter
-from .options import device, shared
+from .emitter import FLOAT, LANES, Emitter
+from .loading import lanes_of
+from .options import device
 from .simd import vector_intrinsic
 
 REGISTERS = 3  # registers of rows in a tile
 ROWS = REGISTERS * LANES
-
-
-@shared
-def lanes_of(width: int) -> int:
-    """Return the lanes of a register of numbers of ``width`` bytes."""
-    return LANES * 8 // width
-
-
-# --- loading --------------------------------------------------------------------------------------
-
-
-def _load_panel(
-    data: Array,
-    row: int,
-    last: int,
-    d: int,
-    first: int,
-    x: Array,
-    xo: int,
-    stride: int,
-) -> None:
-    lanes = lanes_of(x.itemsize)
-    count = min(lanes, d - first)
-    for i in range(lanes):
-        start = min(row + i, last) * d + first
-        x[xo + i : xo + i + count * stride : stride] = data[start : start + count]
-
-
-@vector_intrinsic(_load_panel)
-def load_panel(
-    typingctx: Any,
-    data: Any,
-    row: Any,
-    last: Any,
-    d: Any,
-    first: Any,
-    x: Any,
-    xo: Any,
-    stride: Any,
-) -> Any:
-    """Transpose a square block of features first, first+1, ...: ``x[xo + stride*j + i]``.
-
-    Rows past the ``last`` repeat it. Features past the last are not read, and anything may be
-    written in their place.
-    """
-    k = types.intp
-    sig = types.void(data, k, k, k, k, x, k, k)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, row, last, d, first, _, xo, stride = args
-        emit = Emitter(context, builder, sig.args[5].dtype)
-        source, x = emit.array(sig.args[0], args[0]), emit.array(sig.args[5], args[5])
-        lane = ir.Constant(ir.VectorType(INT64, emit.lanes), list(range(emit.lanes)))
-        mask = builder.icmp_signed("<", lane, emit.splat(builder.sub(d, first)))
-        block = []
-        for i in range(emit.lanes):
-            line = emit.offset(row, i)
-            line = builder.select(builder.icmp_signed("<", line, last), line, last)
-            start = builder.add(builder.mul(line, d), first)
-            block.append(emit.load_masked(source, start, mask))
-        for j, feature in enumerate(_transposed(emit, block)):
-            emit.store(x, builder.add(xo, builder.mul(stride, emit.index(j))), feature)
-        return context.get_dummy_value()
-
-    return sig, codegen
-
-
-def _few_twin(d: int) -> Callable[..., None]:
-    def few(data: Array, first: int, x: Array, n: int) -> None:
-        x[: d * n] = data[first : first + d * n].reshape(n, d).T.ravel()
-
-    return few
-
-
-def _few(d: int) -> Callable[..., None]:
-    """Make the transposing load of whole rows of d features, without a masked load for each row."""
-
-    @vector_intrinsic(_few_twin(d))
-    def few(typingctx: Any, data: Any, first: Any, x: Any, n: Any) -> Any:
-        k = types.intp
-        sig = types.void(data, k, x, k)
-
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            emit = Emitter(context, builder, sig.args[2].dtype)
-            source, x = emit.array(sig.args[0], args[0]), emit.array(sig.args[2], args[2])
-            _, first, _, n = args
-
-            def body(b: Any, _: Any) -> Any:
-                start = builder.add(first, builder.mul(b, emit.index(d)))
-                rows = emit.load(source, start, d)
-                for j in range(d):
-                    feature = emit.shuffle(rows, rows, range(j, d * emit.lanes, d))
-                    emit.store(x, builder.add(builder.mul(n, emit.index(j)), b), feature)
-                return []
-
-            emit.loop(n, [], body, step=emit.lanes)
-            return context.get_dummy_value()
-
-        return sig, codegen
-
-    return few
-
-
-FEW = 4
-_few_1, _few_2, _few_3, _few_4 = _few(1), _few(2), _few(3), _few(4)
-
-
-@device
-def load_few(data: Array, row: int, d: int, x: Array, n: int) -> None:
-    """Transpose n whole rows of at most `FEW` features: ``x[n*j + i]``."""
-    if d == 1:
-        _few_1(data, row, x, n)
-    elif d == 2:
-        _few_2(data, row * 2, x, n)
-    elif d == 3:
-        _few_3(data, row * 3, x, n)
-    else:
-        _few_4(data, row * 4, x, n)
-
-
-def _transposed(emit: Emitter, block: list[Any]) -> list[Any]:
-    """Transpose a square block of registers: log2(size) rounds of two-register shuffles."""
-    size = len(block)
-    step = size // 2
-    while step:
-        low = [j if not j & step else size + (j ^ step) for j in range(size)]
-        high = [j | step if not j & step else size + j for j in range(size)]
-        new = list(block)
-        for i in range(size):
-            if not i & step:
-                new[i] = emit.shuffle(block[i], block[i | step], low)
-                new[i | step] = emit.shuffle(block[i], block[i | step], high)
-        block, step = new, step // 2
-    return block
-
-
-# --- E-step: squared norms of factor panel times centred rows ------------------------------------
 
 
 def _panel_square(
