@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._observers import Iteration, Observer
-from ._passes import EMPass
+from ._pruning import EMPasses
 from ._rules import UpdateRule
 from ._sources import RowSource
 from ._stats import SufficientStats
@@ -64,10 +64,11 @@ def run_em(
     """
     bounds: list[float] = []
     bound, converged, stats = previous_bound, False, None
+    passes = EMPasses(source.n_rows)
     for number in range(1, max_iter + 1):
         began = time.perf_counter()
-        task = EMPass(structure.kernel_params(params, log_weights(params.weights), scatter))
-        stats = SufficientStats.from_flat(source.reduce(task), task.params.means)
+        kernel_params = structure.kernel_params(params, log_weights(params.weights), scatter)
+        stats = passes.run(source.reduce, kernel_params)
         params = rule.update(stats)
         previous, bound = bound, rule.bound(stats, params)
         bounds.append(bound)

@@ -83,6 +83,30 @@ def work_size(params: Triangular) -> int:
 
 
 @device
+def squares(
+    factors: Array,
+    place: int,
+    means: Array,
+    mean: int,
+    x: Array,
+    t: int,
+    b: int,
+    z: Array,
+    q: Array,
+    out: int,
+    d: int,
+) -> None:
+    """Write ``|T (x - m)|^2`` of `ROWS` rows from t on to q; z (d `ROWS`,) is scratch."""
+    n = d - LANES
+    first_square(factors, place, n, x, t, b, means, mean, z, 0, q, out)
+    while n > LANES:
+        place += (n + LANES) * LANES
+        n -= LANES
+        next_square(factors, place, n, z, 0, q, out)
+    front_square(n, factors, place + (n + LANES) * LANES, z, 0, q, out)
+
+
+@device
 def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array) -> None:
     """Write half the log-densities of a tile to h (K b,), and their maxima over k to best (b,).
 
@@ -107,14 +131,7 @@ def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array
             continue
         for t in range(0, b, ROWS):
             q = k * b + t
-            place = k * size
-            n = d - LANES
-            first_square(flat_factors, place, n, x, t, b, flat_means, k * d, z, 0, h, q)
-            while n > LANES:
-                place += (n + LANES) * LANES
-                n -= LANES
-                next_square(flat_factors, place, n, z, 0, h, q)
-            front_square(n, flat_factors, place + (n + LANES) * LANES, z, 0, h, q)
+            squares(flat_factors, k * size, flat_means, k * d, x, t, b, z, h, q, d)
             for i in range(0, ROWS, LANES):
                 square = load(h, q + i)
                 value = where_less(square, np.inf, fma(square, -0.25, half), -np.inf)
