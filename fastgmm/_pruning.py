@@ -24,8 +24,6 @@ ShortLabels = NDArray[np.uint16]
 
 _EPSILON = 2.0**-53
 _NO_OUT = np.empty((0, 1))
-# Above this share of finished pairs the dense pass is faster.
-MOST_PAIRS = 0.4
 # Numbers that the vectors of all pairs of components may take: 32 MB.
 _MOST_NUMBERS = 1 << 22
 # Less work than this is not worth a second kernel's compilation.
@@ -33,6 +31,15 @@ _LEAST_WORK = 1e7
 _MOST_COMPONENTS = 1 << 16
 # One row in so many is tried first, in stretches of _STRETCH rows.
 _TRIED, _STRETCH = 16, 8192
+
+
+def most_pairs(d: int) -> float:
+    """Return the share of finished pairs above which the dense pass is faster.
+
+    As measured: where a pair costs the dense pass d^2, here it costs 70 to bound it and, if it
+    survives, d^2 + 400 to list, gather and finish it.
+    """
+    return max(0.0, 0.9 * (d * d - 70) / (d * d + 400))
 
 
 def bounds_for(params: Triangular, mass: Array, weight: float, n_rows: int) -> Bounds:
@@ -69,7 +76,8 @@ class PrunedPass:
     def worker(self) -> BlockReducer:
         dense_scratch = np.empty(em_pass.scratch_size(self.params))
         scratch: Scratch | None = None
-        n_components = len(self.params.means)
+        n_components, d = self.params.means.shape
+        share = most_pairs(d)
 
         def run(block: Block, statistics: Array) -> None:
             nonlocal scratch
@@ -84,7 +92,7 @@ class PrunedPass:
                     em_pass.map_block(rows, self.params, LABEL, dense_scratch, _NO_OUT, found)
                     labels[:] = found
                 all_pairs = len(rows) * n_components
-                limit = int(MOST_PAIRS * all_pairs)
+                limit = int(share * all_pairs)
                 pairs = pruned.pruned_block(
                     rows, self.params, weights, self.bounds, limit, labels, scratch, sums
                 )
@@ -120,7 +128,7 @@ class EMPasses:
         else:
             whole = reduce(task)
             flat, (pairs, tried) = whole[:-2], whole[-2:]
-            self._learn(pairs <= MOST_PAIRS * tried)
+            self._learn(pairs <= most_pairs(params.means.shape[1]) * tried)
         self._last = SufficientStats.from_flat(flat, params.means)
         return self._last
 
@@ -149,7 +157,8 @@ class EMPasses:
         return (
             self.prune
             and d > MOST
-            and 1 < n_components <= _MOST_COMPONENTS
+            and 1.0 < n_components * most_pairs(d)
+            and n_components <= _MOST_COMPONENTS
             and n_components**2 * d <= _MOST_NUMBERS
             and work >= _LEAST_WORK
         )

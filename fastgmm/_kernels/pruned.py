@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, Indices, Labels, Rows
-from .em_pass import _split_statistics
+from .em_pass import split_statistics
 from .exp import exp_reduced, log_positive
-from .moments import _add_blocks, cells_size
+from .moments import add_blocks, cells_size
 from .options import device, entry, shared
 from .simd import (
     LANES,
@@ -288,7 +288,7 @@ def _list_survivors(data: Rows, params: Any, bounds: Any, scratch: Any, limit: i
                                 # always written, but only a survivor keeps its place
                                 lists[k, count] = chosen[i + lane]
                                 count += np.int32(alive[(k - first) * LANES + lane])
-                        pairs += count - counts[k]
+                        pairs += int(count - counts[k])
                         counts[k] = count
         if pairs > limit:
             return -1
@@ -378,7 +378,7 @@ def _add_pairs(data: Rows, params: Any, bounds: Any, scratch: Any) -> None:
                 heights[i] = 0.0
             _gather(data, chosen, whole, d, scratch.x)
             c = k * cells_size(d)
-            _add_blocks(scratch.x, whole, flat_means, k * d, heights, 0, ones, v, cells, c, d)
+            add_blocks(scratch.x, whole, flat_means, k * d, heights, 0, ones, v, cells, c, d)
 
 
 @entry
@@ -423,7 +423,7 @@ def pruned_block(
         likelihood = likelihood + where_less(0.0, w, w * density, 0.0)
         weight = weight + w
         store(scale, i, root(divide(w, sum_)))
-    mass, first, second = _split_statistics(statistics, d, n_components)
+    mass, first, second = split_statistics(statistics, d, n_components)
     clear_moments(params, scratch.work)
     _add_pairs(data, params, bounds, scratch)
     finish_moments(params, scratch.work, mass, first, second)
