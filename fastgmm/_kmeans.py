@@ -25,8 +25,6 @@ Labels = NDArray[np.int32]
 
 MAX_ITER = 300
 TOLERANCE = 1e-4
-# Rows whose distances are summed up at a time when a candidate is looked for.
-_STRETCH = 1 << 16
 
 
 class Clustering(NamedTuple):
@@ -51,16 +49,17 @@ def seed(source: ArraySource, n_clusters: int, rng: np.random.RandomState) -> ND
     chosen = np.empty(n_clusters, np.int64)
     chosen[0] = _first_seed(source, rng)
     closest = np.full(n, np.inf)
+    sums = np.empty(source.n_blocks)
     first = readonly(source.take(chosen[:1]))
-    potential = source.reduce(SeedPass(first, closest, update=True))[0]
+    potential = source.reduce(SeedPass(first, closest, sums))[0]
     for c in range(1, n_clusters):
         targets = rng.uniform(size=trials) * potential
-        candidates = _search_sums(closest, source.weights, targets)
+        candidates = _search_sums(source, closest, sums, targets)
         rows = readonly(source.take(candidates))
-        potentials = source.reduce(SeedPass(rows, closest, update=False))
+        potentials = source.reduce(SeedPass(rows, closest))
         best = int(np.argmin(potentials))
         chosen[c], potential = candidates[best], potentials[best]
-        source.reduce(SeedPass(readonly(rows[best : best + 1]), closest, update=True))
+        source.reduce(SeedPass(readonly(rows[best : best + 1]), closest, sums))
     return chosen
 
 
@@ -71,37 +70,32 @@ def _first_seed(source: ArraySource, rng: np.random.RandomState) -> int:
     return int(rng.choice(source.n_rows, p=source.weights / source.weights.sum()))
 
 
-def _search_sums(closest: Array, weights: Array | None, targets: Array) -> NDArray[np.int64]:
+def _search_sums(
+    source: ArraySource, closest: Array, sums: Array, targets: Array
+) -> NDArray[np.int64]:
     """Return where the running sum of weight * distance first reaches each target.
 
-    Rows that add nothing, seeds and rows of weight 0 among them, are never found.
+    closest : (n,) distances; sums : (blocks,) weighted sums of them.  Rows that add nothing, seeds
+    and rows of weight 0 among them, are never found, unless no row adds anything.
     """
-    order = np.argsort(targets, kind="stable")
-    position, running, last_positive = 0, 0.0, _first_counted(weights)
+    running = np.cumsum(sums)
+    filled = np.flatnonzero(sums > 0.0)
+    if not filled.size:  # all rows are seeds, or equal to one
+        weights = source.weights
+        return np.full(len(targets), 0 if weights is None else np.argmax(weights > 0.0))
     found = np.empty(len(targets), np.int64)
-    for start in range(0, len(closest), _STRETCH):
-        part = closest[start : start + _STRETCH]
-        if weights is not None:
-            part = part * weights[start : start + _STRETCH]
-        sums = np.cumsum(np.concatenate(([running], part)))
-        running = float(sums[-1])
-        positive = np.flatnonzero(part > 0.0)
-        if positive.size:
-            last_positive = start + int(positive[-1])
-        while position < len(order) and targets[order[position]] <= running:
-            hit = int(np.searchsorted(sums[1:], targets[order[position]]))
-            if part[hit] <= 0.0:  # a target of exactly 0
-                if not positive.size:
-                    break  # look on in the next stretch
-                hit = int(positive[min(int(np.searchsorted(positive, hit)), positive.size - 1)])
-            found[order[position]] = start + hit
-            position += 1
-    found[order[position:]] = last_positive  # rounding, or all distances are 0
+    for i, target in enumerate(targets):
+        # rounding may leave a target beyond the last sum, and 0 is reached before the first
+        number = int(filled[np.searchsorted(running[filled[:-1]], target)])
+        block = source.block(number)
+        added = closest[block.where]
+        if block.weights.size:
+            added = added * block.weights
+        positive = np.flatnonzero(added > 0.0)
+        before = running[number] - sums[number]
+        place = np.searchsorted(before + np.cumsum(added[positive]), target)
+        found[i] = block.start + positive[min(int(place), len(positive) - 1)]
     return found
-
-
-def _first_counted(weights: Array | None) -> int:
-    return 0 if weights is None else int(np.argmax(weights > 0.0))
 
 
 def mean_variance(source: ArraySource) -> float:

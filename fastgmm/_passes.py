@@ -50,6 +50,7 @@ class Block(NamedTuple):
     rows: NDArray[Any]  # (n, d)
     weights: Array  # (n,), or (0,) when every row counts once
     start: int  # number of the first row
+    number: int  # of the block
 
     @property
     def where(self) -> slice:
@@ -136,12 +137,16 @@ class MomentsPass:
 
 
 class SeedPass:
-    """Sums of square distances to the nearest seed, if each candidate became the next seed."""
+    """Sums of square distances to the nearest seed, if each candidate became the next seed.
 
-    def __init__(self, candidates: Array, closest: Array, *, update: bool) -> None:
+    With ``block_sums`` (one number for each block) the only candidate becomes a seed: the
+    distances in ``closest`` are updated, and each block's sum is noted.
+    """
+
+    def __init__(self, candidates: Array, closest: Array, block_sums: Array | None = None) -> None:
         self.candidates = Centres(candidates)
         self.closest = closest
-        self.update = update
+        self.block_sums = block_sums
         self.size = len(candidates)
 
     def worker(self) -> BlockReducer:
@@ -149,15 +154,18 @@ class SeedPass:
 
         def run(block: Block, statistics: Array) -> None:
             closest = self.closest[block.where]
+            update = self.block_sums is not None
             lloyd.seed_block(
                 block.rows,
                 self.candidates,
                 block.weights,
                 closest,
-                self.update,
+                update,
                 scratch,
                 statistics,
             )
+            if self.block_sums is not None:
+                self.block_sums[block.number] = statistics[0]
 
         return run
 

@@ -1,6 +1,7 @@
 """Threads that share out the blocks of a pass, and the fixed tree that adds their results."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,11 @@ def available_threads() -> int:
 
     The processors it is bound to and its control group's quota allow, lowered by
     ``FASTGMM_NUM_THREADS``, ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS`` where they are set.
+    Inside a task of a Dask worker it is 1: the worker runs as many tasks as it has threads.
     """
+    dask_worker = sys.modules.get("distributed.worker")
+    if dask_worker is not None and hasattr(dask_worker.thread_state, "key"):
+        return 1
     counts = [_bound_processors()]
     quota = _cgroup_quota()
     if quota is not None:

@@ -29,12 +29,26 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> NDArray[Any]:
             "or impute those rows first, for example with X[~X.mask.any(axis=1)].data"
         )
     options = {"ensure_min_samples": 2} if reset else {}
-    rows: NDArray[Any] = validate_data(
-        estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, **options
-    )
+    try:
+        rows: NDArray[Any] = validate_data(
+            estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, **options
+        )
+    except ValueError as error:
+        raise ValueError(f"{error}{_text_columns(X)}") from error
     if rows.dtype.kind not in "fiub":
         raise ValueError(f"X has dtype {rows.dtype}, which does not hold real numbers.")
     return rows
+
+
+def _text_columns(X: Any) -> str:
+    """Return what to say of a data frame's columns that hold no numbers; nothing if all do."""
+    types = getattr(X, "dtypes", None)
+    if types is None or not hasattr(types, "items"):
+        return ""
+    names = [repr(name) for name, dtype in types.items() if getattr(dtype, "kind", "O") in "OSU"]
+    if not names:
+        return ""
+    return f". Columns without numbers: {', '.join(names)}. Leave them out, or encode them."
 
 
 def check_sample_weight(sample_weight: ArrayLike | None, n_rows: int) -> Array | None:

@@ -379,3 +379,10 @@ def test_far_float32_rows(size):
     proba, log_likelihood = model.predict_proba(far), model.score_samples(far)
     assert_allclose(proba.sum(axis=1), 1, rtol=1e-6)
     assert not np.isnan(log_likelihood).any()
+
+
+def test_text_columns_of_a_data_frame_are_named():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"width": [1.0, 2.0, 3.0], "species": ["a", "b", "c"]})
+    with pytest.raises(ValueError, match="'species'"):
+        GaussianMixture(1).fit(frame)

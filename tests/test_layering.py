@@ -63,10 +63,13 @@ MAY_IMPORT = {
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     # public names only
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
+    "_warmup": NUMPY | {"fastgmm.mixture"},
     "data": NUMPY,
     "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
     "__main__": NUMPY | {"fastgmm", "fastgmm._cli"},
-    "__init__": {"fastgmm._history", "fastgmm._warnings", "fastgmm.io", "fastgmm.mixture"},
+    "__init__": {
+        f"fastgmm.{name}" for name in ("_history", "_warmup", "_warnings", "io", "mixture")
+    },
 }
 OPTIONAL = {"matplotlib", "pandas", "dask", "pyarrow", "h5py", "zarr", "joblib", "threadpoolctl"}
 

@@ -1,8 +1,10 @@
 """Threads: every block once, errors at once, and sums with the same bits in any order."""
 
 import os
+import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -374,3 +376,13 @@ def test_the_number_of_threads_is_asked_for_when_none_is_given(monkeypatch):
     monkeypatch.setenv("FASTGMM_NUM_THREADS", "1")
     assert Workers().n_threads == 1
     assert Workers(5).n_threads == 5
+
+
+def test_one_thread_inside_a_task_of_a_dask_worker(monkeypatch):
+    worker = types.SimpleNamespace(thread_state=types.SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "distributed.worker", worker)
+    outside = available_threads()
+    worker.thread_state.key = "task"
+    assert available_threads() == 1
+    del worker.thread_state.key
+    assert available_threads() == outside

@@ -56,8 +56,8 @@ class ArraySource:
             self._check(rows, start)
             self._checked[number] = 1
         if self.weights is None:
-            return Block(rows, NO_WEIGHTS, start)
-        return Block(rows, self.weights[start : start + self._rows], start)
+            return Block(rows, NO_WEIGHTS, start, number)
+        return Block(rows, self.weights[start : start + self._rows], start, number)
 
     def reduce(self, task: ReducePass) -> Array:
         """Return the flat statistics of one pass over all rows."""
