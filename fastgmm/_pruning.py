@@ -10,10 +10,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from ._kernels import bounds as pair_bounds
 from ._kernels import em_pass, pruned
+from ._kernels.bounds import Bounds
 from ._kernels.em_pass import LABEL
 from ._kernels.kinds import KernelParams
-from ._kernels.pruned import Bounds, Scratch
+from ._kernels.pruned import Scratch
 from ._kernels.tiny import MOST
 from ._kernels.triangular import Triangular
 from ._passes import Block, BlockReducer, EMPass, ReducePass
@@ -45,8 +47,8 @@ def most_pairs(d: int) -> float:
 def bounds_for(params: Triangular, mass: Array, weight: float, n_rows: int) -> Bounds:
     """Return what tells which pairs cannot matter, after a pass that found these masses (K,)."""
     n_components, d = params.means.shape
-    bounds = pruned.empty_bounds(n_components, d)
-    pruned.fill_directions(params.means, params, np.empty((d + 2, d)), bounds)
+    bounds = pair_bounds.empty_bounds(n_components, d)
+    pair_bounds.fill_directions(params.means, params, np.empty((d + 2, d)), bounds)
     skipped = mass * n_rows >= weight  # a row or more
     floor = _EPSILON * float(mass[skipped].min(initial=weight)) / weight
     bounds.halves[:n_components] = np.where(skipped, 0.5 * params.constants, np.inf)
@@ -157,7 +159,7 @@ class EMPasses:
         return (
             self.prune
             and d > MOST
-            and 1.0 < n_components * most_pairs(d)
+            and n_components * most_pairs(d) > 1.0
             and n_components <= _MOST_COMPONENTS
             and n_components**2 * d <= _MOST_NUMBERS
             and work >= _LEAST_WORK
