@@ -252,7 +252,7 @@ def test_above_the_limit_nothing_is_done():
     assert_array_equal(labels, 0)
 
 
-# --- when it is chosen -----------------------------------------------------------------------------
+# --- when it is chosen ---------------------------------------------------------------------------
 
 
 def stages(X, truth, n_passes, n_threads=2):

@@ -183,7 +183,7 @@ def _finish_survivors(data: Rows, params: Any, scratch: Any, labels: Labels) -> 
         own_last = own_first[k] + starts[k + 1] - starts[k]
         t = 0
         while t < counts[k]:
-            if t == own_first[k]:  # they are known
+            if own_first[k] <= t < own_last:  # they are known
                 t = own_last
                 continue
             stop = own_first[k] if t < own_first[k] else counts[k]
