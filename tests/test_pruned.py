@@ -4,6 +4,7 @@ import numpy as np
 import oracle
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from test_em_pass import SENTINEL, untouched, zoned
 
 from fastgmm import _pruning
 from fastgmm._em import log_weights, run_em
@@ -217,7 +218,7 @@ def test_float32_rows_are_their_values():
 @pytest.mark.nojit
 @pytest.mark.usefixtures("never_dense")
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_block_does_not_see_what_was_in_the_scratch(weighted):
+def test_the_block_keeps_to_its_scratch_and_does_not_see_what_was_there(weighted):
     X, truth = mixture(45, 10, 3, 9.0)
     params = kernel_params_of(truth)
     bounds = bounds_for(params, truth.weights * 45, 45.0, 45)
@@ -225,13 +226,17 @@ def test_the_block_does_not_see_what_was_in_the_scratch(weighted):
     X.flags.writeable = weights.flags.writeable = False
     results = []
     for garbage in (0.0, np.nan, 1e300):
-        scratch = pruned.scratch_for(params, 60)  # larger than the block
-        for array in scratch:
-            array.fill(garbage if array.dtype == np.float64 else 0)
+        zones = []
+        for array in pruned.scratch_for(params, 60):  # larger than the block
+            integral = array.dtype == np.int32
+            filled = np.full(array.shape, 0 if integral else garbage, array.dtype)
+            zones.append(zoned(filled, int(SENTINEL) if integral else SENTINEL))
+        scratch = pruned.Scratch(*(view for view, _ in zones))
         flat = np.zeros(EMPass(params).size)
         labels = np.zeros(45, np.uint16)
         pairs = pruned.pruned_block(X, params, weights, bounds, 135, labels, scratch, flat)
         results.append((flat, labels, pairs))
+        assert all(untouched(around) for _, around in zones)
     for result in results[1:]:
         for got, expected in zip(result, results[0], strict=True):
             assert_array_equal(got, expected)
