@@ -6,6 +6,7 @@ N_k the masses of the pass before.  Components of less than one row are never sk
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,10 @@ from ._kernels.em_pass import LABEL
 from ._kernels.kinds import KernelParams
 from ._kernels.pruned import Scratch
 from ._kernels.tiny import MOST
-from ._kernels.triangular import Triangular
-from ._passes import Block, BlockReducer, EMPass, ReducePass
+from ._kernels.triangular import Triangular, pack
+from ._passes import NO_WEIGHTS, Block, BlockReducer, EMPass, ReducePass
 from ._stats import SufficientStats
+from ._structures import readonly
 
 Array = NDArray[np.float64]
 ShortLabels = NDArray[np.uint16]
@@ -172,3 +174,16 @@ class EMPasses:
             self._stage, self._labels = "dense", None
             self._interval *= 2
             self._wait = self._interval
+
+
+def compile_kernels(dtype: np.dtype[Any]) -> None:
+    """Compile, or load from the cache, what a pass over rows of this type may call."""
+    d = MOST + 1
+    means = readonly(np.stack([np.zeros(d), np.ones(d)]))
+    factors = readonly(pack(np.stack([np.eye(d)] * 2)))
+    params = Triangular(means, factors, readonly(np.zeros(2)))
+    rows = means.astype(dtype)
+    rows.flags.writeable = False
+    bounds = bounds_for(params, np.ones(2), 2.0, 2)
+    task = PrunedPass(params, bounds, np.zeros(2, np.uint16), label=False, tried=1)
+    task.worker()(Block(rows, NO_WEIGHTS, 0, 0), np.zeros(task.size))

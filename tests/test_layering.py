@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "_passes": NUMPY | KERNELS | {"fastgmm._stats"},
     "_sources": NUMPY | PASSES | {"fastgmm._kernels.finite"},
     "_observers": NUMPY,
-    "_pruning": NUMPY | KERNELS | PASSES | {"fastgmm._stats"},
+    "_pruning": NUMPY | KERNELS | PASSES | {"fastgmm._stats", "fastgmm._structures"},
     "_em": NUMPY | NUMERICS | PASSES | WATCHING | {"fastgmm._pruning"},
     "_kmeans": NUMPY | NUMERICS | PASSES,
     "_initialise": NUMPY | NUMERICS | PASSES | LOOPS,
@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     # public names only
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
-    "_warmup": NUMPY | {"fastgmm.mixture"},
+    "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm.mixture"},
     "data": NUMPY,
     "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
     "__main__": NUMPY | {"fastgmm", "fastgmm._cli"},
