@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._observers import Iteration, Observer
-from ._passes import EMPass
+from ._pruning import EMPasses
 from ._rules import UpdateRule
 from ._sources import RowSource
 from ._stats import SufficientStats
@@ -40,17 +40,20 @@ def log_weights(weights: Array) -> Array:
 
 
 def _gather(
-    source: RowSource, structure: CovarianceStructure, params: Params, scatter: Scatter | None
+    source: RowSource,
+    structure: CovarianceStructure,
+    params: Params,
+    scatter: Scatter | None,
+    passes: EMPasses,
 ) -> SufficientStats:
     """Return the statistics of one pass."""
     logs = log_weights(params.weights)
-    task = EMPass(structure.kernel_params(params, logs, scatter, source.dtype))
-    flat = source.reduce(task)
-    if source.dtype == np.float32 and not np.isfinite(flat).all():
+    kernel_params = structure.kernel_params(params, logs, scatter, source.dtype)
+    stats = passes.run(source.reduce, kernel_params)
+    if source.dtype == np.float32 and not stats.is_finite():
         # rows so far out that something overflowed in float32
-        task = EMPass(structure.kernel_params(params, logs, scatter))
-        flat = source.reduce(task)
-    return SufficientStats.from_flat(flat, task.params.means)
+        stats = passes.run(source.reduce, structure.kernel_params(params, logs, scatter))
+    return stats
 
 
 def run_em(
@@ -78,9 +81,10 @@ def run_em(
     """
     bounds: list[float] = []
     bound, converged, stats = previous_bound, False, None
+    passes = EMPasses(source.n_rows)
     for number in range(1, max_iter + 1):
         began = time.perf_counter()
-        stats = _gather(source, structure, params, scatter)
+        stats = _gather(source, structure, params, scatter, passes)
         params = rule.update(stats)
         previous, bound = bound, rule.bound(stats, params)
         bounds.append(bound)

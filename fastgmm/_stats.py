@@ -49,6 +49,11 @@ class SufficientStats(NamedTuple):
             reference,
         )
 
+    def is_finite(self) -> bool:
+        """Return whether nothing overflowed."""
+        parts = (self.log_likelihood, self.mass, self.first, self.second)
+        return all(bool(np.isfinite(part).all()) for part in parts)
+
     def __add__(self, other: object) -> Self:
         """Merge with the statistics of other rows about the same reference."""
         if not isinstance(other, SufficientStats):

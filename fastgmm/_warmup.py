@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ._pruning import compile_kernels
 from .mixture import GaussianMixture
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
@@ -46,3 +47,5 @@ def warmup(
                 for init_params in ("kmeans", "random"):
                     model.set_params(init_params=init_params).fit(X)
             model.predict(X)
+            if covariance_type == "full":
+                compile_kernels(X.dtype)

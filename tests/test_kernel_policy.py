@@ -15,11 +15,11 @@ from numba.core.dispatcher import Dispatcher
 
 import fastgmm
 from fastgmm import GaussianMixture
-from fastgmm._kernels import em_pass, finite, lloyd, options
+from fastgmm._kernels import bounds, em_pass, finite, lloyd, options, pruned
 
 PACKAGE = Path(fastgmm.__file__).parent
 KERNELS = sorted(PACKAGE.glob("_kernels/*.py"))
-MODULES = (em_pass, finite, lloyd)
+MODULES = (bounds, em_pass, finite, lloyd, pruned)
 jit_only = pytest.mark.skipif(options.JIT_DISABLED, reason="nothing is compiled")
 
 
@@ -146,7 +146,7 @@ REPORT = """
     sys.path[:0] = {path!r}
     import numpy as np
     from fastgmm import GaussianMixture
-    from fastgmm._kernels import em_pass, finite, lloyd, options
+    from fastgmm._kernels import bounds, em_pass, finite, lloyd, options, pruned
 
     warnings.simplefilter("ignore")
     X = np.random.RandomState(0).standard_normal((999, 5)) + 3.0 * (np.arange(999) % 2)[:, None]

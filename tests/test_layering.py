@@ -50,7 +50,8 @@ MAY_IMPORT = {
     "_passes": NUMPY | KERNELS | {"fastgmm._stats"},
     "_sources": NUMPY | PASSES | {"fastgmm._kernels.finite"},
     "_observers": NUMPY,
-    "_em": NUMPY | NUMERICS | PASSES | WATCHING,
+    "_pruning": NUMPY | KERNELS | PASSES | {"fastgmm._stats", "fastgmm._structures"},
+    "_em": NUMPY | NUMERICS | PASSES | WATCHING | {"fastgmm._pruning"},
     "_kmeans": NUMPY | NUMERICS | PASSES,
     "_initialise": NUMPY | NUMERICS | PASSES | LOOPS,
     "_multistart": NUMPY | NUMERICS | PASSES | WATCHING | LOOPS,
@@ -65,7 +66,7 @@ MAY_IMPORT = {
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     # public names only
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
-    "_warmup": NUMPY | {"fastgmm.mixture"},
+    "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm.mixture"},
     "data": NUMPY,
     "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
     "__main__": NUMPY | {"fastgmm", "fastgmm._cli"},

@@ -63,7 +63,8 @@ def _regions(scratch: Array, params: Any) -> Any:
 
 
 @device
-def _split_statistics(statistics: Array, d: int, n_components: int) -> Any:
+def split_statistics(statistics: Array, d: int, n_components: int) -> Any:
+    """Divide flat statistics into mass, first and second moments."""
     mass = statistics[2 : 2 + n_components]
     start = 2 + n_components
     first = statistics[start : start + n_components * d].reshape(n_components, d)
@@ -93,7 +94,7 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
     x, h, best, tile_weights, scale, density, work = _regions(scratch, params)
-    mass, first, second = _split_statistics(statistics, d, n_components)
+    mass, first, second = split_statistics(statistics, d, n_components)
     likelihood, weight = splat(0.0), splat(0.0)
     clear_moments(params, work)
     for start in range(0, X.shape[0], b):
@@ -185,7 +186,7 @@ def moments_block(
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
     x, h, _, _, scale, _, work = _regions(scratch, params)
-    mass, first, second = _split_statistics(statistics, d, n_components)
+    mass, first, second = split_statistics(statistics, d, n_components)
     for i in range(b):
         scale[i] = 1.0
     clear_moments(params, work)

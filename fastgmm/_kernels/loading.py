@@ -9,7 +9,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from .arrays import Array
+from .arrays import Array, Indices
 from .emitter import INT64, LANES, Emitter
 from .options import device, shared
 from .simd import vector_intrinsic
@@ -19,6 +19,24 @@ from .simd import vector_intrinsic
 def lanes_of(width: int) -> int:
     """Return the lanes of a register of numbers of ``width`` bytes."""
     return LANES * 8 // width
+
+
+def _emit_transposing(
+    emit: Emitter,
+    source: Any,
+    start: Callable[[int], Any],
+    count: Any,
+    x: Any,
+    xo: Any,
+    stride: Any,
+) -> None:
+    """Load ``count`` features of each row from where it starts; store them feature by feature."""
+    builder = emit.builder
+    lane = ir.Constant(ir.VectorType(INT64, emit.lanes), list(range(emit.lanes)))
+    mask = builder.icmp_signed("<", lane, emit.splat(count))
+    block = [emit.load_masked(source, start(i), mask) for i in range(emit.lanes)]
+    for j, feature in enumerate(_transposed(emit, block)):
+        emit.store(x, builder.add(xo, builder.mul(stride, emit.index(j))), feature)
 
 
 def _load_panel(
@@ -62,16 +80,54 @@ def load_panel(
         _, row, last, d, first, _, xo, stride = args
         emit = Emitter(context, builder, sig.args[5].dtype)
         source, x = emit.array(sig.args[0], args[0]), emit.array(sig.args[5], args[5])
-        lane = ir.Constant(ir.VectorType(INT64, emit.lanes), list(range(emit.lanes)))
-        mask = builder.icmp_signed("<", lane, emit.splat(builder.sub(d, first)))
-        block = []
-        for i in range(emit.lanes):
+
+        def start(i: int) -> Any:
             line = emit.offset(row, i)
             line = builder.select(builder.icmp_signed("<", line, last), line, last)
-            start = builder.add(builder.mul(line, d), first)
-            block.append(emit.load_masked(source, start, mask))
-        for j, feature in enumerate(_transposed(emit, block)):
-            emit.store(x, builder.add(xo, builder.mul(stride, emit.index(j))), feature)
+            return builder.add(builder.mul(line, d), first)
+
+        _emit_transposing(emit, source, start, builder.sub(d, first), x, xo, stride)
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
+def _gather_panel(
+    data: Array, index: Indices, io: int, d: int, first: int, x: Array, xo: int, stride: int
+) -> None:
+    lanes = lanes_of(x.itemsize)
+    count = min(lanes, d - first)
+    for i in range(lanes):
+        start = index[io + i] * d + first
+        x[xo + i : xo + i + count * stride : stride] = data[start : start + count]
+
+
+@vector_intrinsic(_gather_panel)
+def gather_panel(
+    typingctx: Any,
+    data: Any,
+    index: Any,
+    io: Any,
+    d: Any,
+    first: Any,
+    x: Any,
+    xo: Any,
+    stride: Any,
+) -> Any:
+    """Transpose like `load_panel`, but the rows numbered ``index[io], index[io+1], ...``."""
+    k = types.intp
+    sig = types.void(data, index, k, k, k, x, k, k)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        emit = Emitter(context, builder, sig.args[5].dtype)
+        source, numbers, x = (emit.array(sig.args[i], args[i]) for i in (0, 1, 5))
+        _, _, io, d, first, _, xo, stride = args
+
+        def start(i: int) -> Any:
+            number = builder.load(builder.gep(numbers, [emit.offset(io, i)], inbounds=False))
+            return builder.add(builder.mul(builder.sext(number, INT64), d), first)
+
+        _emit_transposing(emit, source, start, builder.sub(d, first), x, xo, stride)
         return context.get_dummy_value()
 
     return sig, codegen

@@ -235,7 +235,7 @@ def add_moments(
     for k in range(n_components):
         m, o, c = k * d, k * n, k * size
         if d > MOST_SINGLE:
-            _add_blocks(x, n, means, m, h, o, scale, v, cells, c, d)
+            add_blocks(x, n, means, m, h, o, scale, v, cells, c, d)
         elif d == 1:
             _single_1(x, 0, n, means, m, h, o, scale, v, 0, cells, c)
         elif d == 2:
@@ -249,7 +249,7 @@ def add_moments(
 
 
 @device
-def _add_blocks(
+def add_blocks(
     x: Array,
     n: int,
     means: Array,
@@ -262,6 +262,7 @@ def _add_blocks(
     c: int,
     d: int,
 ) -> None:
+    """Add the moments of one component, for more than `MOST_SINGLE` features."""
     mass = _first_block(x, 0, n, means, m, h, o, scale, v, 0, cells, c)
     if mass == 0.0:  # all the rest would be exact zeros
         return

@@ -101,6 +101,32 @@ def work_size(params: Triangular) -> int:
 
 
 @device
+def squares(
+    factors: Array,
+    place: int,
+    means: Array,
+    mean: int,
+    x: Array,
+    t: int,
+    b: int,
+    z: Array,
+    shifts: Array,
+    shift: int,
+    q: Array,
+    out: int,
+    d: int,
+) -> None:
+    """Write ``|T (x - m) + shift|^2`` of the rows of a panel from t on to q; z is scratch."""
+    n = d - LANES
+    first_square(factors, place, n, x, t, b, means, mean, z, 0, shifts, shift + n, q, out)
+    while n > LANES:
+        place += (n + LANES) * LANES
+        n -= LANES
+        next_square(factors, place, n, z, 0, shifts, shift + n, q, out)
+    front_square(n, factors, place + (n + LANES) * LANES, z, 0, shifts, shift, q, out)
+
+
+@device
 def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array) -> None:
     """Write half the log-densities of a tile to h (K b,), and their maxima over k to best (b,).
 
@@ -126,19 +152,9 @@ def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array
             continue
         for t in range(0, b, rows):
             q = k * b + t
-            place = k * size
-            n = d - LANES
-            s = k * d + n
-            first_square(
-                flat_factors, place, n, x, t, b, flat_means, k * d, z, 0, flat_shifts, s, h, q
+            squares(
+                flat_factors, k * size, flat_means, k * d, x, t, b, z, flat_shifts, k * d, h, q, d
             )
-            while n > LANES:
-                place += (n + LANES) * LANES
-                n -= LANES
-                s -= LANES
-                next_square(flat_factors, place, n, z, 0, flat_shifts, s, h, q)
-            place += (n + LANES) * LANES
-            front_square(n, flat_factors, place, z, 0, flat_shifts, k * d, h, q)
             for i in range(0, rows, LANES):
                 square = load(h, q + i)
                 value = where_less(square, np.inf, fma(square, -0.25, half), -np.inf)

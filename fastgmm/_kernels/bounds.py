@@ -1,0 +1,138 @@
+"""Which components can matter to a row, by d multiply-adds each: for the pass that skips pairs.
+
+For a row x of component j, the square distance to component k is at least
+``(u . T_k (x - m_k))^2`` with u the unit vector along ``T_k (m_j - m_k)``.  That is the square of
+``a . (x - m_j) + |T_k (m_j - m_k)|`` with one vector ``a = T_k^T u`` for each pair of components.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import Array, Rows
+from .options import device, entry, shared
+from .simd import LANES, fma, lane_sum, load, splat, store, where_less
+from .tiles import ROWS
+
+ABREAST = 8  # components whose bounds are worked out together
+# A quarter of the square bound, less what its rounding may have added.
+_QUARTER = -0.25 * 0.999
+
+
+class Bounds(NamedTuple):
+    """What tells which pairs cannot matter; every array is C-contiguous float64."""
+
+    directions: Array  # (K * groups * d * ABREAST,), vectors T_k^T u by j, group of k, feature, k
+    distances: Array  # (K, groups * ABREAST), |T_k (m_j - m_k)| by j and k
+    halves: Array  # (groups * ABREAST,): half the constants; inf for components never skipped
+    floors: Array  # (K,): smaller responsibilities do not count
+    gap: Array  # (1,): half the logarithm of the smallest responsibility that counts
+
+
+@shared
+def groups(n_components: int) -> int:
+    """Return how many groups of components there are."""
+    return (n_components + ABREAST - 1) // ABREAST
+
+
+def empty_bounds(n_components: int, d: int) -> Bounds:
+    """Return bounds to be filled."""
+    columns = groups(n_components) * ABREAST
+    return Bounds(
+        np.zeros(n_components * columns * d),
+        np.zeros((n_components, columns)),
+        np.full(columns, -np.inf),
+        np.zeros(n_components),
+        np.zeros(1),
+    )
+
+
+@device
+def _unpack(factors: Array, k: int, d: int, out: Array) -> None:
+    """Write the lower triangle of packed factor k to out (d, d)."""
+    place, end = 0, d
+    while end > 0:
+        height = min(LANES, end)
+        for j in range(end):
+            for i in range(height):
+                out[end - height + i, j] = factors[k, place + j * height + i]
+        place += end * height
+        end -= height
+
+
+@entry
+def fill_directions(means: Rows, params: Any, work: Array, bounds: Any) -> None:
+    """Write the vectors and distances of all pairs of components.
+
+    means : IN (K, d), those of params; params : IN; work : WORK (d + 2, d); bounds : OUT.
+    """
+    n_components, d = means.shape
+    directions, distances = bounds.directions, bounds.distances
+    factor, offset, image = work[:d], work[d], work[d + 1]
+    columns = groups(n_components) * ABREAST
+    for k in range(n_components):
+        _unpack(params.factors, k, d, factor)
+        for j in range(n_components):
+            square = 0.0
+            for i in range(d):
+                offset[i] = means[j, i] - means[k, i]
+                image[i] = 0.0
+            for i in range(d):
+                total = 0.0
+                for f in range(i + 1):
+                    total += factor[i, f] * offset[f]
+                square += total * total
+                for f in range(i + 1):
+                    image[f] += total * factor[i, f]
+            distance = np.sqrt(square)
+            usable = 0.0 < distance < np.inf  # else the bound is 0: nothing is skipped
+            place = j * columns * d + k // ABREAST * ABREAST * d + k % ABREAST
+            for f in range(d):
+                directions[place + f * ABREAST] = image[f] / distance if usable else 0.0
+            distances[j, k] = distance if usable else 0.0
+
+
+@device
+def survivors(
+    bounds: Any, j: int, first: int, x: Array, i: int, cut: Any, alive: Array, d: int
+) -> float:
+    """Mark which of `ABREAST` components from ``first`` on may matter to rows i, i+1, ... of x.
+
+    x holds rows centred on component j; alive becomes 1 or 0.  Returns the sum of alive.
+    """
+    directions, distances, halves = bounds.directions, bounds.distances, bounds.halves
+    columns = halves.shape[0]
+    place = (j * columns + first) * d
+    s0, s1 = splat(distances[j, first]), splat(distances[j, first + 1])
+    s2, s3 = splat(distances[j, first + 2]), splat(distances[j, first + 3])
+    s4, s5 = splat(distances[j, first + 4]), splat(distances[j, first + 5])
+    s6, s7 = splat(distances[j, first + 6]), splat(distances[j, first + 7])
+    for f in range(d):
+        z = load(x, f * ROWS + i)
+        s0 = fma(z, directions[place], s0)
+        s1 = fma(z, directions[place + 1], s1)
+        s2 = fma(z, directions[place + 2], s2)
+        s3 = fma(z, directions[place + 3], s3)
+        s4 = fma(z, directions[place + 4], s4)
+        s5 = fma(z, directions[place + 5], s5)
+        s6 = fma(z, directions[place + 6], s6)
+        s7 = fma(z, directions[place + 7], s7)
+        place += ABREAST
+    total = _mark(s0, halves[first], cut, alive, 0)
+    total = total + _mark(s1, halves[first + 1], cut, alive, 1)
+    total = total + _mark(s2, halves[first + 2], cut, alive, 2)
+    total = total + _mark(s3, halves[first + 3], cut, alive, 3)
+    total = total + _mark(s4, halves[first + 4], cut, alive, 4)
+    total = total + _mark(s5, halves[first + 5], cut, alive, 5)
+    total = total + _mark(s6, halves[first + 6], cut, alive, 6)
+    total = total + _mark(s7, halves[first + 7], cut, alive, 7)
+    return lane_sum(total)
+
+
+@device
+def _mark(projection: Any, half: float, cut: Any, alive: Array, place: int) -> Any:
+    """Return 1 for rows whose log-density may be above the cut, else 0 (NaN is above)."""
+    upper = fma(projection * projection, _QUARTER, half)
+    mark = where_less(upper, cut, 0.0, 1.0)
+    store(alive, place * LANES, mark)
+    return mark

@@ -1,0 +1,309 @@
+"""The fused E and M pass over a block, without the (row, component) pairs that cannot matter.
+
+The rows are sorted by their likely component j, whose exact log-density bounds the log-density of
+the mixture from below.  A bound from above on every other component's costs d multiply-adds
+instead of d^2 / 2 (see ``bounds.py``).  Only pairs that survive it are finished, and of them only
+those with a responsibility that counts go into the moments.
+
+What is skipped is a function of the rows, the parameters and the likely components alone.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import Array, Indices, Labels, Rows
+from .bounds import ABREAST, survivors
+from .em_pass import split_statistics
+from .exp import LOWEST, exp_or_0, log_positive
+from .loading import gather_panel
+from .moments import add_blocks, cells_size
+from .options import device, entry
+from .simd import (
+    LANES,
+    divide,
+    fma,
+    lane_sum,
+    load,
+    root,
+    splat,
+    store,
+    use_wide_registers,
+    where_less,
+)
+from .tile import NEVER, load_weights, padded, tile_rows
+from .tiles import ROWS
+from .triangular import (
+    Triangular,
+    clear_moments,
+    factor_size,
+    finish_moments,
+    nearest,
+    squares,
+    work_size,
+)
+
+
+class Scratch(NamedTuple):
+    """Memory for blocks of up to n rows."""
+
+    lists: Indices  # (K, n + ROWS): the rows that a component may matter to
+    halves: Array  # (K, n + ROWS): their half log-densities, later their roots
+    counts: Indices  # (3, K + 1): starts of the labels, lengths of the lists, first own rows
+    order: Indices  # (n,)
+    chosen: Indices  # (tile_rows,)
+    by_row: Array  # (4, n + LANES): best, total, scale, weight
+    x: Array  # (padded(d) tile_rows,)
+    tile: Array  # (2, tile_rows)
+    alive: Array  # (ABREAST * LANES,)
+    work: Array  # as the triangular kind wants it
+
+
+def scratch_for(params: Triangular, n: int) -> Scratch:
+    """Return scratch for blocks of up to n rows."""
+    n_components, d = map(int, params.means.shape)
+    b = tile_rows(d)
+    return Scratch(
+        np.empty((n_components, n + ROWS), np.int32),
+        np.empty((n_components, n + ROWS)),
+        np.empty((3, n_components + 1), np.int32),
+        np.empty(n, np.int32),
+        np.empty(b, np.int32),
+        np.empty((4, n + LANES)),
+        np.empty(padded(d) * b),
+        np.empty((2, b)),
+        np.empty(ABREAST * LANES),
+        np.empty(work_size(params)),
+    )
+
+
+@device
+def _sort(labels: Labels, starts: Indices, order: Indices) -> None:
+    """Write the numbers of the rows by label to order, and where each label starts."""
+    n_components = starts.shape[0] - 1
+    starts[:] = 0
+    for i in range(labels.shape[0]):
+        starts[np.intp(labels[i]) + 1] += 1
+    for k in range(n_components):
+        starts[k + 1] += starts[k]
+    for i in range(labels.shape[0]):
+        label = np.intp(labels[i])
+        order[starts[label]] = i
+        starts[label] += 1
+    for k in range(n_components, 0, -1):
+        starts[k] = starts[k - 1]
+    starts[0] = 0
+
+
+@device
+def _gather(data: Rows, index: Indices, n: int, d: int, x: Array) -> None:
+    """Transpose n rows, a multiple of `LANES`, into x (d n,)."""
+    for i in range(0, n, LANES):
+        for j in range(0, d, LANES):
+            gather_panel(data, index, i, d, j, x, j * n + i, n)
+
+
+@device
+def _choose(rows: Indices, start: int, count: int, chosen: Indices) -> None:
+    """Copy `ROWS` numbers of rows, the last of ``count`` repeated."""
+    for i in range(ROWS):
+        chosen[i] = rows[start + min(i, count - 1)]
+
+
+@device
+def _half_densities(
+    params: Any, k: int, data: Rows, chosen: Indices, x: Array, work: Array, out: Array
+) -> None:
+    """Load `ROWS` rows into x and write half their log-densities in component k to out."""
+    means, _, factors, constants, shifts = params
+    n_components, d = means.shape
+    size = factor_size(d)
+    flat_means = means.reshape(n_components * d)
+    flat_factors = factors.reshape(n_components * size)
+    half = 0.5 * constants[k]
+    _gather(data, chosen, ROWS, d, x)
+    z, flat_shifts = work[: d * ROWS], shifts.reshape(shifts.size)
+    squares(flat_factors, k * size, flat_means, k * d, x, 0, ROWS, z, flat_shifts, 0, out, 0, d)
+    for i in range(0, ROWS, LANES):
+        square = load(out, i)
+        store(out, i, where_less(square, np.inf, fma(square, -0.25, half), -np.inf))
+
+
+@device
+def _list_survivors(data: Rows, params: Any, bounds: Any, scratch: Any, limit: int) -> int:
+    """Write which rows each component may matter to; return the pairs, -1 if above the limit."""
+    n_components, d = params.means.shape
+    lists, halves, chosen = scratch.lists, scratch.halves, scratch.chosen
+    starts, counts, own_first = scratch.counts[0], scratch.counts[1], scratch.counts[2]
+    best, x, own, alive = scratch.by_row[0], scratch.x, scratch.tile[0], scratch.alive
+    gap, pairs = bounds.gap[0], 0
+    counts[:] = 0
+    for j in range(n_components):
+        own_first[j] = counts[j]
+        for t in range(starts[j], starts[j + 1], ROWS):
+            rows = min(ROWS, starts[j + 1] - t)
+            _choose(scratch.order, t, rows, chosen)
+            _half_densities(params, j, data, chosen, x, scratch.work, own)
+            for i in range(rows):
+                best[chosen[i]] = own[i]
+                lists[j, counts[j]] = chosen[i]
+                halves[j, counts[j]] = own[i]
+                counts[j] += 1
+            pairs += rows
+            for f in range(d):
+                mean = params.means[j, f]
+                for i in range(0, ROWS, LANES):
+                    store(x, f * ROWS + i, load(x, f * ROWS + i) - mean)
+            for i in range(0, rows, LANES):
+                half = load(own, i)
+                cut = where_less(NEVER, half, half + gap, -np.inf)
+                for first in range(0, n_components, ABREAST):
+                    if survivors(bounds, j, first, x, i, cut, alive, d) == 0.0:
+                        continue
+                    for k in range(first, min(first + ABREAST, n_components)):
+                        count = counts[k]
+                        if k != j:
+                            for lane in range(min(LANES, rows - i)):
+                                # always written, but only a survivor keeps its place
+                                lists[k, count] = chosen[i + lane]
+                                count += np.int32(alive[(k - first) * LANES + lane])
+                        pairs += int(count - counts[k])
+                        counts[k] = count
+        if pairs > limit:
+            return -1
+    return pairs
+
+
+@device
+def _finish_survivors(data: Rows, params: Any, scratch: Any, labels: Labels) -> None:
+    """Write the half log-densities of all pairs; each row's best one and its component."""
+    n_components = params.means.shape[0]
+    lists, halves, chosen = scratch.lists, scratch.halves, scratch.chosen
+    starts, counts, own_first = scratch.counts[0], scratch.counts[1], scratch.counts[2]
+    best, found = scratch.by_row[0], scratch.tile[0]
+    for k in range(n_components):
+        own_last = own_first[k] + starts[k + 1] - starts[k]
+        t = 0
+        while t < counts[k]:
+            if own_first[k] <= t < own_last:  # they are known
+                t = own_last
+                continue
+            stop = own_first[k] if t < own_first[k] else counts[k]
+            rows = min(ROWS, stop - t)
+            _choose(lists[k], t, rows, chosen)
+            _half_densities(params, k, data, chosen, scratch.x, scratch.work, found)
+            for i in range(rows):
+                halves[k, t + i] = found[i]
+                if found[i] > best[chosen[i]]:
+                    best[chosen[i]] = found[i]
+                    labels[chosen[i]] = k
+            t += rows
+
+
+@device
+def _exponentiate(scratch: Any, labels: Labels) -> None:
+    """Turn half log-densities into numbers whose squares are responsibilities times the total."""
+    lists, halves, counts = scratch.lists, scratch.halves, scratch.counts[1]
+    best, total = scratch.by_row[0], scratch.by_row[1]
+    total[:] = 0.0
+    for k in range(lists.shape[0]):
+        count, row_halves, rows = counts[k], halves[k], lists[k]
+        for e in range(count):
+            top = best[rows[e]]
+            row_halves[e] -= top if top > NEVER else 0.0
+        for e in range(count, (count + LANES - 1) // LANES * LANES):
+            row_halves[e] = LOWEST
+        for e in range(0, count, LANES):
+            store(row_halves, e, exp_or_0(load(row_halves, e)))
+        for e in range(count):
+            row = rows[e]
+            if not best[row] > NEVER:  # all probability lies with the nearest component
+                row_halves[e] = 1.0 if labels[row] == k else 0.0
+            total[row] += row_halves[e] * row_halves[e]
+
+
+@device
+def _add_pairs(data: Rows, params: Any, bounds: Any, scratch: Any) -> None:
+    """Add the moments of all pairs that count."""
+    means = params.means
+    n_components, d = means.shape
+    b = tile_rows(d)
+    flat_means = means.reshape(n_components * d)
+    lists, halves, counts, chosen = scratch.lists, scratch.halves, scratch.counts[1], scratch.chosen
+    total, scale = scratch.by_row[1], scratch.by_row[2]
+    heights, ones = scratch.tile[0], scratch.tile[1]
+    v = scratch.work[d * ROWS : d * ROWS + d * b]
+    cells = scratch.work[d * ROWS + d * b :]
+    ones[:] = 1.0
+    for k in range(n_components):
+        floor, e = bounds.floors[k], 0
+        while e < counts[k]:
+            rows = 0
+            while e < counts[k] and rows < b:
+                row, value = lists[k, e], halves[k, e]
+                height = value * scale[row]
+                if value * value >= floor * total[row] and height > 0.0:
+                    chosen[rows] = row
+                    heights[rows] = height
+                    rows += 1
+                e += 1
+            if rows == 0:
+                continue
+            whole = (rows + LANES - 1) // LANES * LANES
+            for i in range(rows, whole):
+                chosen[i] = chosen[rows - 1]
+                heights[i] = 0.0
+            _gather(data, chosen, whole, d, scratch.x)
+            c = k * cells_size(d)
+            add_blocks(scratch.x, whole, flat_means, k * d, heights, 0, ones, v, cells, c, d)
+
+
+@entry
+def pruned_block(
+    X: Rows,
+    params: Any,
+    weights: Array,
+    bounds: Any,
+    limit: int,
+    labels: Labels,
+    scratch: Any,
+    statistics: Array,
+) -> int:
+    """Add the statistics of one block of rows, unless more than ``limit`` pairs may matter.
+
+    X : IN (n, d), d > MOST; params : IN triangular; weights : IN (n,), or (0,) for ones; bounds :
+    IN; labels : INOUT (n,) likely components, then the likeliest; scratch : WORK; statistics :
+    INOUT flat.  Returns the pairs that were finished, or -1 when nothing was done.
+    """
+    use_wide_registers()
+    n, d = X.shape
+    n_components = params.means.shape[0]
+    data = X.reshape(n * d)
+    _sort(labels, scratch.counts[0], scratch.order)
+    pairs = _list_survivors(data, params, bounds, scratch, limit)
+    if pairs < 0:
+        return pairs
+    _finish_survivors(data, params, scratch, labels)
+    best, total, scale, counted = scratch.by_row
+    for i in range(n):
+        if not best[i] > NEVER:
+            labels[i] = nearest(params, X[i])
+    _exponentiate(scratch, labels)
+    load_weights(weights, 0, n, counted)
+    for i in range(n, n + LANES):
+        best[i], total[i] = 0.0, 1.0
+    likelihood, weight = splat(0.0), splat(0.0)
+    for i in range(0, n, LANES):
+        w, top, sum_ = load(counted, i), load(best, i), load(total, i)
+        density = where_less(NEVER, top, fma(top, 2.0, log_positive(sum_)), -np.inf)
+        # a row of weight 0 counts for nothing, even where its log-density is -inf
+        likelihood = likelihood + where_less(0.0, w, w * density, 0.0)
+        weight = weight + w
+        store(scale, i, root(divide(w, sum_)))
+    mass, first, second = split_statistics(statistics, d, n_components)
+    clear_moments(params, scratch.work)
+    _add_pairs(data, params, bounds, scratch)
+    finish_moments(params, scratch.work, mass, first, second)
+    statistics[0] += lane_sum(likelihood)
+    statistics[1] += lane_sum(weight)
+    return pairs
