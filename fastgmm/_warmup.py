@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ._pruning import compile_kernels
+from ._structures import STRUCTURES
 from .mixture import GaussianMixture
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
@@ -47,5 +48,5 @@ def warmup(
                 for init_params in ("kmeans", "random"):
                     model.set_params(init_params=init_params).fit(X)
             model.predict(X)
-            if covariance_type == "full":
+            if STRUCTURES[covariance_type].has_matrices:
                 compile_kernels(X.dtype)

@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     # public names only
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
-    "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm.mixture"},
+    "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
     "data": NUMPY,
     "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
     "__main__": NUMPY | {"fastgmm", "fastgmm._cli"},
