@@ -33,6 +33,8 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> NDArray[Any]:
         rows: NDArray[Any] = validate_data(
             estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, **options
         )
+        if rows.dtype.kind == "O":  # scikit-learn 1.7 leaves mixed data frames as they are
+            rows = rows.astype(np.float64)
     except ValueError as error:
         raise ValueError(f"{error}{_text_columns(X)}") from error
     if rows.dtype.kind not in "fiub":
