@@ -80,10 +80,7 @@ def fit_best_of(
     """
     structure = settings.structure
     scatter = total_scatter(source) if structure.needs_scatter else None
-    mean_weight = 1.0
-    if source.weights is not None:
-        mean_weight = float(source.weights.sum() / np.count_nonzero(source.weights))
-    rule = MaximumLikelihood(structure, settings.reg_covar, scatter, mean_weight)
+    rule = MaximumLikelihood(structure, settings.reg_covar, scatter, source.mean_weight)
     last = _LastIteration()
     watchers: Sequence[Observer] = (last, *observers) if observers else ()
     best: EMResult | None = None

@@ -40,10 +40,7 @@ def diagnose(
     if result.last_stats is None:
         return
     k, d = result.params.means.shape
-    mean_weight = 1.0
-    if source.weights is not None:
-        mean_weight = float(source.weights.sum() / np.count_nonzero(source.weights))
-    support = result.last_stats.mass / mean_weight
+    support = result.last_stats.mass / source.mean_weight
     needed = structure.min_support(d)
     poor = np.flatnonzero(support < needed - 1e-6)
     if poor.size:

@@ -46,6 +46,13 @@ class ArraySource:
         integral = X.dtype.kind in "iub"
         self._checked = bytearray(b"\x01" if integral else b"\x00") * self.n_blocks
 
+    @property
+    def mean_weight(self) -> float:
+        """Return the mean weight of the rows that count."""
+        if self.weights is None:
+            return 1.0
+        return float(self.weights.sum() / np.count_nonzero(self.weights))
+
     def block(self, number: int) -> Block:
         """Return one block; the first time, see that its rows are finite."""
         start = number * self._rows
