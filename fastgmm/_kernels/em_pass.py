@@ -14,13 +14,14 @@ from .arrays import Array, Labels, Rows
 from .kinds import (
     KernelParams,
     add_moments,
+    begin_tile,
     clear_moments,
     finish_moments,
     half_log_densities,
     nearest,
     work_size,
 )
-from .options import device, entry
+from .options import device, entry, shared
 from .simd import LANES, lane_sum, load, splat, store, use_wide_registers, where_less
 from .tile import NEVER, exponentiate, load_tile, load_weights, padded, tile_rows
 
@@ -36,14 +37,21 @@ def scratch_size(params: KernelParams) -> int:
     width = params.centres.itemsize
     b = tile_rows(d, width)
     tile = padded(d, width) * b * width // 8
-    return tile + n_components * b + 4 * b + work_size(params) + 4 * _LINE
+    return tile + n_components * b + 4 * b + _lines(n_components) + work_size(params) + 4 * _LINE
+
+
+@shared
+def _lines(n: int) -> int:
+    """Return the numbers in as many cache lines as hold n of them."""
+    return (n + _LINE - 1) // _LINE * _LINE
 
 
 @device
-def _regions(scratch: Array, params: Any) -> Any:
-    """Divide the scratch into x, h, best, weights, scale, density and the kind's own work.
+def regions(scratch: Array, params: Any) -> Any:
+    """Divide the scratch into x, h, best, weights, scale, density, everyone and the kind's work.
 
-    All but the last are multiples of a cache line; beginning on one makes them faster.
+    Each begins on a cache line, which makes them faster.  everyone (K,) is filled with the numbers
+    of the components: all of them are active.
     """
     n_components, d = params.means.shape
     width = params.centres.itemsize
@@ -58,8 +66,12 @@ def _regions(scratch: Array, params: Any) -> Any:
     weights = scratch[place + b : place + 2 * b]
     scale = scratch[place + 2 * b : place + 3 * b]
     density = scratch[place + 3 * b : place + 4 * b]
-    work = scratch[place + 4 * b :]
-    return x, h, best, weights, scale, density, work
+    place += 4 * b
+    everyone = scratch[place : place + n_components].view(np.int64)
+    for k in range(n_components):
+        everyone[k] = k
+    work = scratch[place + _lines(n_components) :]
+    return x, h, best, weights, scale, density, everyone, work
 
 
 @device
@@ -75,12 +87,24 @@ def split_statistics(statistics: Array, d: int, n_components: int) -> Any:
 
 
 @device
-def _place_lost(params: Any, X: Rows, start: int, rows: int, h: Array, best: Array) -> None:
-    """Give each row of density 0 to its nearest component."""
-    b = best.shape[0]
-    for i in range(rows):
-        if not best[i] > NEVER:
-            h[nearest(params, X[start + i]) * b + i] = 1.0
+def place_lost(params: Any, active: Array, row: Array, h: Array, i: int, b: int) -> None:
+    """Give row i of a tile, of density 0, to its nearest component; all must be active."""
+    k = nearest(params, row)
+    for p in range(active.shape[0]):
+        if active[p] == k:
+            h[p * b + i] = 1.0
+
+
+@device
+def sums_of_rows(weights: Array, density: Array) -> Any:
+    """Return the log-likelihood and the weight of a tile's rows, in registers."""
+    likelihood, weight = splat(0.0), splat(0.0)
+    for i in range(0, weights.shape[0], LANES):
+        w = load(weights, i)
+        # a row of weight 0 counts for nothing, even where its log-density is -inf
+        likelihood = likelihood + where_less(0.0, w, w * load(density, i), 0.0)
+        weight = weight + w
+    return likelihood, weight
 
 
 @entry
@@ -93,7 +117,7 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
     use_wide_registers()
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
-    x, h, best, tile_weights, scale, density, work = _regions(scratch, params)
+    x, h, best, tile_weights, scale, density, everyone, work = regions(scratch, params)
     mass, first, second = split_statistics(statistics, d, n_components)
     likelihood, weight = splat(0.0), splat(0.0)
     clear_moments(params, work)
@@ -101,16 +125,16 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
         rows = min(b, X.shape[0] - start)
         load_tile(X, start, x)
         load_weights(weights, start, rows, tile_weights)
-        half_log_densities(params, x, h, best, work)
+        begin_tile(params, x, best, work)
+        half_log_densities(params, everyone, x, h, best, work)
         lost = exponentiate(h, best, tile_weights, scale, density, x)
         if lost > 0.0:
-            _place_lost(params, X, start, rows, h, best)
-        for i in range(0, b, LANES):
-            w = load(tile_weights, i)
-            # a row of weight 0 counts for nothing, even where its log-density is -inf
-            likelihood = likelihood + where_less(0.0, w, w * load(density, i), 0.0)
-            weight = weight + w
-        add_moments(params, x, h, scale, work, mass, first, second)
+            for i in range(rows):
+                if not best[i] > NEVER:
+                    place_lost(params, everyone, X[start + i], h, i, b)
+        tile_likelihood, tile_weight = sums_of_rows(tile_weights, density)
+        likelihood, weight = likelihood + tile_likelihood, weight + tile_weight
+        add_moments(params, everyone, x, h, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
     statistics[0] += lane_sum(likelihood)
     statistics[1] += lane_sum(weight)
@@ -145,13 +169,14 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
     use_wide_registers()
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
-    x, h, best, tile_weights, scale, density, work = _regions(scratch, params)
+    x, h, best, tile_weights, scale, density, everyone, work = regions(scratch, params)
     for i in range(b):
         tile_weights[i] = 1.0
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
         load_tile(X, start, x)
-        half_log_densities(params, x, h, best, work)
+        begin_tile(params, x, best, work)
+        half_log_densities(params, everyone, x, h, best, work)
         if what == LABEL:
             _write_labels(params, X, start, rows, h, best, labels)
             continue
@@ -166,7 +191,9 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
                 out[start + i, 0] = density[i]
             continue
         if lost > 0.0:
-            _place_lost(params, X, start, rows, h, best)
+            for i in range(rows):
+                if not best[i] > NEVER:
+                    place_lost(params, everyone, X[start + i], h, i, b)
         for i in range(rows):
             for k in range(n_components):
                 root = h[k * b + i] * scale[i]
@@ -185,7 +212,7 @@ def moments_block(
     use_wide_registers()
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
-    x, h, _, _, scale, _, work = _regions(scratch, params)
+    x, h, _, _, scale, _, everyone, work = regions(scratch, params)
     mass, first, second = split_statistics(statistics, d, n_components)
     for i in range(b):
         scale[i] = 1.0
@@ -198,5 +225,5 @@ def moments_block(
                 r = responsibilities[start + i, k] if i < rows else 0.0
                 h[k * b + i] = np.sqrt(r)
                 statistics[1] += r
-        add_moments(params, x, h, scale, work, mass, first, second)
+        add_moments(params, everyone, x, h, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)

@@ -59,7 +59,7 @@ def load_weights(weights: Array, start: int, rows: int, out: Array) -> None:
 def exponentiate(
     h: Array, best: Array, weights: Array, scale: Array, density: Array, x: Array
 ) -> float:
-    """Turn half log-densities h (K b,) into numbers with responsibilities ``(h scale)^2``.
+    """Turn half log-densities h (n b,) into numbers with responsibilities ``(h scale)^2``.
 
     best, weights : IN (b,); scale, density : OUT (b,), density the log-densities of the mixture;
     x : the tile, of which only the type counts.

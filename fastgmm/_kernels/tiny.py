@@ -138,6 +138,7 @@ _log_density_8 = _log_density(8)
 
 @device
 def tiny_log_densities(
+    active: Array,
     x: Array,
     n: int,
     means: Array,
@@ -148,12 +149,11 @@ def tiny_log_densities(
     best: Array,
     d: int,
 ) -> None:
-    """Write ``h[k] = log p_k / 2`` of n rows for all components, and their maximum to best."""
-    for i in range(0, n, LANES):
-        store(best, i, splat(-np.inf))
+    """Write ``log p_k / 2`` of n rows for all active components to h; raise best to them."""
     size = d * (d + 1) // 2
-    for k in range(consts.size):
-        half, m, f, o = 0.5 * consts[k], k * d, k * size, k * n
+    for p in range(active.shape[0]):
+        k = active[p]
+        half, m, f, o = 0.5 * consts[k], k * d, k * size, p * n
         if consts[k] == -np.inf:
             for i in range(0, n, LANES):
                 store(h, o + i, splat(half))

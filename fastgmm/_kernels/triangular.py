@@ -127,31 +127,41 @@ def squares(
 
 
 @device
-def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array) -> None:
-    """Write half the log-densities of a tile to h (K b,), and their maxima over k to best (b,).
+def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
+    """Begin a tile with no best component."""
+    for i in range(0, best.shape[0], LANES):
+        store(best, i, splat(-np.inf))
+
+
+@device
+def half_log_densities(
+    params: Any, active: Array, x: Array, h: Array, best: Array, work: Array
+) -> None:
+    """Write half the log-densities in the active components to h; raise best (b,) to them.
 
     A square that is not finite counts as infinite: log-density minus infinity.
     """
     means, centres, factors, constants, shifts = params
     n_components, d = means.shape
-    b, size, rows = tile_rows(d, x.itemsize), factor_size(d), ROWS * 8 // x.itemsize
+    b, size, rows = best.shape[0], factor_size(d), ROWS * 8 // x.itemsize
     flat_means = centres.reshape(n_components * d)
     flat_shifts = shifts.reshape(shifts.size)
     flat_factors = factors.reshape(n_components * size)
     if d <= MOST:
-        tiny_log_densities(x, b, flat_means, flat_factors, constants, flat_shifts, h, best, d)
+        tiny_log_densities(
+            active, x, b, flat_means, flat_factors, constants, flat_shifts, h, best, d
+        )
         return
     z = work[: d * ROWS].view(centres.dtype)
-    for i in range(0, b, LANES):
-        store(best, i, splat(-np.inf))
-    for k in range(n_components):
+    for p in range(active.shape[0]):
+        k = active[p]
         half = 0.5 * constants[k]
         if constants[k] == -np.inf:
             for i in range(0, b, LANES):
-                store(h, k * b + i, splat(half))
+                store(h, p * b + i, splat(half))
             continue
         for t in range(0, b, rows):
-            q = k * b + t
+            q = p * b + t
             squares(
                 flat_factors, k * size, flat_means, k * d, x, t, b, z, flat_shifts, k * d, h, q, d
             )
@@ -175,6 +185,7 @@ def clear_moments(params: Any, work: Array) -> None:
 @device
 def add_moments(
     params: Any,
+    active: Array,
     x: Array,
     h: Array,
     scale: Array,
@@ -183,13 +194,13 @@ def add_moments(
     first: Array,
     second: Array,
 ) -> None:
-    """Add the moments of a tile, weighted by (h scale)^2, to sums in ``work``."""
+    """Add a tile's moments in the active components, weighted by (h scale)^2, to ``work``."""
     n_components, d = params.means.shape
-    b, size = tile_rows(d, x.itemsize), _tile_size(d, x.itemsize)
+    b, size = scale.shape[0], _tile_size(d, x.itemsize)
     centres = params.centres.reshape(n_components * d)
     v = work[d * ROWS : size].view(params.centres.dtype)
     cells = work[size:]
-    moments.add_moments(x, b, centres, h, scale, v, cells, n_components, d)
+    moments.add_moments(active, x, b, centres, h, scale, v, cells, d)
 
 
 @device
