@@ -92,6 +92,15 @@ def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: 
     _MODULES[type(params)].finish_moments(params, work, mass, first, second)
 
 
+def separation(params: Any, j: int, k: int, work: Array) -> tuple[float, float]:
+    """Return how far component j is from k, in k's metric, and by how much j's lengths may grow.
+
+    work : (3, d, d), where there are factors: they must have d <= MOST.
+    """
+    distance, stretch = _MODULES[type(params)].separation(params, j, k, work)
+    return distance, stretch
+
+
 def nearest(params: Any, row: Array) -> int:
     """Return the component nearest to a row (d,) whose square distances all overflow."""
     return int(_MODULES[type(params)].nearest(params, row))
@@ -117,6 +126,7 @@ if not JIT_DISABLED:
         clear_moments,
         add_moments,
         finish_moments,
+        separation,
         nearest,
     ):
         _resolve_by_kind(_function)

@@ -1,0 +1,37 @@
+"""Rows in the order of their likely components: what the passes that skip pairs begin with."""
+
+import numpy as np
+
+from .arrays import Array, Indices, Labels, Rows
+from .loading import gather_panel
+from .options import device
+from .simd import LANES
+
+
+@device
+def sort_rows(labels: Labels, starts: Indices, order: Indices) -> None:
+    """Write the numbers of the rows by label to order, and where each label starts.
+
+    labels : IN (n,), below L; starts : OUT (L + 1,); order : OUT (n,).
+    """
+    n_labels = starts.shape[0] - 1
+    starts[:] = 0
+    for i in range(labels.shape[0]):
+        starts[np.intp(labels[i]) + 1] += 1
+    for k in range(n_labels):
+        starts[k + 1] += starts[k]
+    for i in range(labels.shape[0]):
+        label = np.intp(labels[i])
+        order[starts[label]] = i
+        starts[label] += 1
+    for k in range(n_labels, 0, -1):
+        starts[k] = starts[k - 1]
+    starts[0] = 0
+
+
+@device
+def gather_rows(data: Rows, index: Indices, n: int, d: int, x: Array) -> None:
+    """Transpose n rows, a multiple of `LANES`, into x (d n,)."""
+    for i in range(0, n, LANES):
+        for j in range(0, d, LANES):
+            gather_panel(data, index, i, d, j, x, j * n + i, n)
