@@ -35,7 +35,6 @@ _MOST_NUMBERS = 1 << 22
 # Less work than this is not worth a second kernel's compilation.
 _LEAST_WORK = 1e7
 _MOST_KEYS = 1 << 16
-_ROW, _COMPARED = 3.0, 50.0
 # One row in so many is tried first, in stretches of _STRETCH rows.
 _TRIED, _STRETCH = 16, 8192
 
@@ -118,19 +117,23 @@ class RowByRow:
 
 
 class TileByTile:
-    """Lists of the components that may matter to a tile of rows: where a pair costs d."""
+    """Lists of the components that may matter to a tile of rows: where a pair costs little.
+
+    row : how many pairs it costs to sort, gather and look at a row.
+    compared : how many pairs it costs to compare two components.
+    """
 
     keys = RINGS
 
-    def most_pairs(self, n_rows: int, n_components: int, d: int) -> float:
-        """Return the share of finished pairs above which the dense pass is faster.
+    def __init__(self, row: float, compared: float) -> None:
+        self.row = row
+        self.compared = compared
 
-        As measured: to sort, gather and look at a row costs as much as _ROW pairs, and to compare
-        two components as much as _COMPARED.
-        """
+    def most_pairs(self, n_rows: int, n_components: int, d: int) -> float:
+        """Return the share of finished pairs above which the dense pass is faster."""
         if n_components**2 > _MOST_NUMBERS:
             return 0.0
-        return max(0.0, 0.9 - _ROW / n_components - _COMPARED * n_components / n_rows)
+        return max(0.0, 0.9 - self.row / n_components - self.compared * n_components / n_rows)
 
     def bounds(self, params: KernelParams, mass: Array, weight: float, n_rows: int) -> Reaches:
         """Return what tells which pairs cannot matter, after a pass that found these masses."""
@@ -157,12 +160,12 @@ class TileByTile:
         return pairs
 
 
-# By the kind of the parameters, and whether features are few.  float32 tiles are dense only:
-# skipping is worked out in float64.
-_BY_ROW, _BY_TILE = RowByRow(), TileByTile()
+# By the kind of the parameters, and whether features are few; the figures as measured.  float32
+# tiles are dense only: skipping is worked out in float64.
+_BY_TILE = TileByTile(row=8.0, compared=50.0)
 _WAYS: dict[tuple[type, bool], Way] = {
-    (Triangular, False): _BY_ROW,
-    (Triangular, True): _BY_TILE,
+    (Triangular, False): RowByRow(),
+    (Triangular, True): TileByTile(row=5.0, compared=500.0),
     (Scaled, False): _BY_TILE,
     (Scaled, True): _BY_TILE,
 }
