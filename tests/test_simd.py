@@ -427,8 +427,8 @@ def test_tiny_log_densities(d, dtype):
         logs[1] = -np.inf
     tolerance = 1e-11 if dtype == np.float64 else 5e-6
     h, best = run(
-        tiny, np.arange(n_components), X.T.ravel(), n, centres.astype(dtype).ravel(), packed.ravel(), consts,
-        moved.ravel() if dtype == np.float32 else np.empty(0),
+        tiny, np.arange(n_components), X.T.ravel(), n, centres.astype(dtype).ravel(),
+        packed.ravel(), consts, moved.ravel() if dtype == np.float32 else np.empty(0),
         empty(n_components * n), empty(n), d,
     )  # fmt: skip
     assert_allclose(2.0 * h.reshape(n_components, n), expected, rtol=tolerance, atol=tolerance)
@@ -462,9 +462,9 @@ def test_moments(d, n, dtype):
     first, second = rng.uniform(size=(n_components, d)), rng.uniform(size=(n_components, d, d))
     lower = np.tril_indices(d)
     *_, counts, got_first, got_second = run(
-        moments, np.arange(n_components), x.ravel(), n, means.ravel(), Changed(h.ravel()), scale.ravel(),
-        empty(d * n, dtype=dtype), empty(n_components * cells_size(d)), empty(n_components),
-        Changed(first), Changed(second[:, *lower]),
+        moments, np.arange(n_components), x.ravel(), n, means.ravel(), Changed(h.ravel()),
+        scale.ravel(), empty(d * n, dtype=dtype), empty(n_components * cells_size(d)),
+        empty(n_components), Changed(first), Changed(second[:, *lower]),
     )  # fmt: skip
     weights = (h * scale) ** 2
     z = (x[:, None] - means[:, :, None]).astype(np.float64)

@@ -1,5 +1,8 @@
 """The fused E and M pass over a block, without the (row, component) pairs that cannot matter.
 
+For factors of many features, where finishing a pair costs much more than a bound on it; for all
+else see ``pruned_tiles.py``.
+
 The rows are sorted by their likely component j, whose exact log-density bounds the log-density of
 the mixture from below.  A bound from above on every other component's costs d multiply-adds
 instead of d^2 / 2 (see ``bounds.py``).  Only pairs that survive it are finished, and of them only

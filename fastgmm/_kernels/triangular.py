@@ -20,7 +20,6 @@ from .tile import tile_rows
 from .tiles import ROWS, first_square, front_square, next_square
 from .tiny import MOST, tiny_log_densities
 
-
 # What inverting and multiplying factors of d <= MOST features may add, by their condition.
 _ROUNDING = 1e-13
 
