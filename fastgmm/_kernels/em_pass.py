@@ -96,9 +96,8 @@ def place_lost(params: Any, active: Array, row: Array, h: Array, i: int, b: int)
 
 
 @device
-def sums_of_rows(weights: Array, density: Array) -> Any:
-    """Return the log-likelihood and the weight of a tile's rows, in registers."""
-    likelihood, weight = splat(0.0), splat(0.0)
+def add_rows(likelihood: Any, weight: Any, weights: Array, density: Array) -> Any:
+    """Return the registers of the log-likelihood and the weight with a tile's rows added."""
     for i in range(0, weights.shape[0], LANES):
         w = load(weights, i)
         # a row of weight 0 counts for nothing, even where its log-density is -inf
@@ -132,8 +131,7 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
             for i in range(rows):
                 if not best[i] > NEVER:
                     place_lost(params, everyone, X[start + i], h, i, b)
-        tile_likelihood, tile_weight = sums_of_rows(tile_weights, density)
-        likelihood, weight = likelihood + tile_likelihood, weight + tile_weight
+        likelihood, weight = add_rows(likelihood, weight, tile_weights, density)
         add_moments(params, everyone, x, h, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
     statistics[0] += lane_sum(likelihood)

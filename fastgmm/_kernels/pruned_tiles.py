@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, Indices, Labels, Rows
-from .em_pass import place_lost, regions, scratch_size, split_statistics, sums_of_rows
+from .em_pass import add_rows, place_lost, regions, scratch_size, split_statistics
 from .kinds import (
     KernelParams,
     add_moments,
@@ -206,8 +206,7 @@ def pruned_tiles_block(
                         row = X[chosen[i]]
                         keys[chosen[i]] = nearest(params, row) * RINGS
                         place_lost(params, left, row, roots, i, b)
-            tile_likelihood, tile_weight = sums_of_rows(tile_weights, density)
-            likelihood, weight = likelihood + tile_likelihood, weight + tile_weight
+            likelihood, weight = add_rows(likelihood, weight, tile_weights, density)
             add_moments(params, left, x, roots, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
     statistics[0] += lane_sum(likelihood)
