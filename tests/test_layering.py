@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
     "data": NUMPY,
     "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
-    "__main__": NUMPY | {"fastgmm", "fastgmm._cli"},
+    "__main__": {"fastgmm._cli"},
     "__init__": {
         f"fastgmm.{name}" for name in ("_history", "_warmup", "_warnings", "io", "mixture")
     },
