@@ -30,8 +30,8 @@ LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._warnings"}
 ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
-        "_base", "_callback_driver", "_callbacks", "_conversion", "_history", "_validation",
-        "_verbose", "io", "mixture",
+        "_base", "_callback_driver", "_callbacks", "_conversion", "_history", "_inference",
+        "_validation", "_verbose", "io", "mixture",
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
@@ -57,6 +57,7 @@ MAY_IMPORT = {
     "_multistart": NUMPY | NUMERICS | PASSES | WATCHING | LOOPS,
     "_warnings": NUMPY | NUMERICS | PASSES | LOOPS,
     "_base": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
+    "_inference": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_callback_driver": NUMPY | SKLEARN,
     "_callbacks": NUMPY | SKLEARN | WATCHING | {"fastgmm._callback_driver"},
     "_conversion": NUMPY | SKLEARN,
