@@ -285,16 +285,24 @@ class BaseMixture(CallbackSupport, DensityMixin, BaseEstimator):  # type: ignore
     def _kernel_params(self, log_weight: Array) -> Any:
         return self._structure.kernel_params(params_of(self), log_weight, None)
 
-    def _map(self, X: Any, what: int, log_weight: Array | str | None = "own") -> NDArray[Any]:
+    def _map(
+        self, X: Any, what: int, log_weight: Array | str | None = "own", function: Any = None
+    ) -> NDArray[Any]:
         """Return a result for each row; ``log_weight`` None: bare squares, without constants."""
         check_is_fitted(self)
         rows = check_rows(self, X, reset=False)
-        params = self._params_with(log_weight)
         with Workers(self.n_threads) as workers:
             source = ArraySource(rows, workers)
             dtype = np.result_type(source.dtype, self.means_.dtype)
-            out: NDArray[Any] = self._reported(source.map_rows, MapPass(params, what, dtype))
+            task = self._row_task(what, dtype, log_weight, function)
+            out: NDArray[Any] = self._reported(source.map_rows, task)
         return out
+
+    def _row_task(
+        self, what: int, dtype: Any, log_weight: Array | str | None = "own", function: Any = None
+    ) -> MapPass:
+        """Return the pass that makes results of this dtype from rows."""
+        return MapPass(self._params_with(log_weight), what, dtype, function)
 
     def _params_with(self, log_weight: Array | str | None) -> Any:
         if isinstance(log_weight, str):
