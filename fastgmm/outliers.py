@@ -107,7 +107,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
     array([ 1, -1])
     >>> print(detector.explain([4.0, -3.0]))
     row  decision  component  distance  largest contributions to distance²
-      0    -5.883          0     5.031  x0 15.77, x1 9.536
+      0    -6.581          0     5.194  x0 17.33, x1 9.648
     >>> live = detector.scorer()
     >>> live(np.array([0.0, 1.0])) > 0.0
     True
