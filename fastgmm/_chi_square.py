@@ -9,7 +9,8 @@ Array = NDArray[np.float64]
 # Below this probability the fraction takes over: SciPy's own underflows at 1e-308, and so far out
 # TERMS of the fraction are exact to rounding for any number of degrees of freedom.
 _FAR = 1e-100
-_TERMS = 8
+_TERMS = 6
+_LARGEST = 1e300  # whose logarithm stands in for that of infinity
 
 
 def log_survival(squares: Array, degrees: int) -> Array:
@@ -35,9 +36,9 @@ def log_survival(squares: Array, degrees: int) -> Array:
 
 
 def _log_far_out(a: float, x: Array | float) -> Array | float:
-    fraction = x + (2 * _TERMS + 1 - a)
+    bounded = np.minimum(x, _LARGEST)  # where x is infinite, only -x below may be
+    fraction = bounded + (2 * _TERMS + 1 - a)
     for n in range(_TERMS, 0, -1):
-        fraction = x + (2 * n - 1 - a) - n * (n - a) / fraction
-    with np.errstate(invalid="ignore"):  # inf - inf, where the answer is -inf
-        found = a * np.log(x) - x - gammaln(a) - np.log(fraction)
-    return np.where(np.isfinite(x), found, -np.inf)
+        fraction = bounded + (2 * n - 1 - a) - n * (n - a) / fraction
+    found: Array = a * np.log(bounded) - np.log(fraction) - gammaln(a) - x
+    return found
