@@ -12,7 +12,6 @@ import argparse
 from functools import partial
 from statistics import median
 
-import numpy as np
 import sklearn.mixture
 from sklearn.ensemble import IsolationForest
 
