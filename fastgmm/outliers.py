@@ -57,8 +57,20 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         The probability that a normal row is called an outlier. Needs ``rule='component'``; scores
         are then log p-values: of the squared Mahalanobis distance from the row's own component, by
         the chi-square law with n_features degrees of freedom.
-    tol, reg_covar, max_iter, n_init, init_params, random_state, n_threads
-        How the mixture is fitted; see `GaussianMixture`, whose defaults hold.
+    tol : float, default=1e-3
+        EM stops when the mean log-likelihood of a row changes by less.
+    reg_covar : float, default=1e-6
+        Added to the diagonals of the covariances, in squared units of the data.
+    max_iter : int, default=100
+        The most EM iterations of a run.
+    n_init : int, default=1
+        The number of runs from different starts, of which the best is kept.
+    init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
+        How a start is found; see `GaussianMixture`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the start; an int gives the same result at each call.
+    n_threads : int or None, default=None
+        The number of threads; see `GaussianMixture`. The result does not depend on it.
 
     Attributes
     ----------
@@ -89,8 +101,9 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
 
     The p-values of ``false_alarm`` are exact for a row from a mixture of one component with known
     parameters. Estimated ones add a little, the less the more rows there are per feature; where
-    components overlap, rows change over to the nearer component, and false alarms are rarer than
-    promised. Logarithms of p-values are right as far out as the density itself.
+    components overlap, rows change over to the more probable one, and the rate of false alarms
+    is roughly the promised one, no more. Logarithms of p-values are right far beyond the smallest
+    number that the p-value itself could be.
 
     References
     ----------
