@@ -102,7 +102,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
     The p-values of ``false_alarm`` are exact for a row from a mixture of one component with known
     parameters. Estimated ones add a little, the less the more rows there are per feature; where
     components overlap, rows change over to the more probable one, and the rate of false alarms
-    is roughly the promised one, no more. Logarithms of p-values are right far beyond the smallest
+    is only roughly the promised one. Logarithms of p-values are right far beyond the smallest
     number that the p-value itself could be.
 
     References
