@@ -1,57 +1,57 @@
-"""What every mixture estimator does the same way, whatever its estimation principle."""
+"""Fitting a mixture, whatever its estimation principle: a transaction around the runs of EM."""
 
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
-from . import _sampling, io
-from ._callbacks import CallbackSupport
-from ._em import log_weights
-from ._passes import (
-    COMPONENT_LOG_DENSITIES,
-    LABEL,
-    LOG_DENSITY,
-    PROBABILITIES,
-    MapPass,
-    ScorePass,
-)
+from ._callbacks import CallbackObserver, CallbackSupport, with_callbacks
+from ._em import EMResult
+from ._inference import MixtureInference
+from ._multistart import Resume, Settings, fit_best_of
+from ._observers import Observer
 from ._sources import ArraySource, UnfitRow
-from ._structures import STRUCTURES, CovarianceStructure
+from ._structures import IllDefinedCovariance
 from ._threads import Workers
 from ._validation import (
     check_rows,
     check_sample_weight,
+    ill_defined_message,
+    largest_fittable,
     params_of,
     unfit_message,
 )
+from ._verbose import VerboseObserver
+from ._warnings import FitWarning, diagnose, warn
 
-Array = NDArray[np.float64]
-
+NOT_CONVERGED = (
+    "Best performing initialization did not converge. Try different init parameters, or increase "
+    "max_iter, tol, or check for degenerate data."
+)
+FEW_CLUSTERS = (
+    "Number of distinct clusters ({}) found smaller than n_clusters ({}). Possibly due to "
+    "duplicate points in X."
+)
 _INPUT_ATTRIBUTES = ("n_features_in_", "feature_names_in_")  # set by scikit-learn's validation
 
 
-class BaseMixture(CallbackSupport, DensityMixin, BaseEstimator):  # type: ignore[misc]
-    """Fitting as a transaction, and all that needs fitted parameters alone."""
+class BaseMixture(CallbackSupport, MixtureInference):
+    """Fitting as a transaction, on top of what a fitted mixture answers."""
 
-    covariance_type: str
-    random_state: Any
-    n_threads: int | None
-    weights_: NDArray[Any]
-    means_: NDArray[Any]
-    covariances_: NDArray[Any]
-    precisions_: NDArray[Any]
-    precisions_cholesky_: NDArray[Any]
+    n_components: int
+    max_iter: int
+    n_init: int
+    warm_start: bool
+    verbose: int
+    verbose_interval: int
     converged_: bool
     n_iter_: int
     lower_bound_: float
     lower_bounds_: list[float]
-    n_features_in_: int
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -122,206 +122,99 @@ class BaseMixture(CallbackSupport, DensityMixin, BaseEstimator):  # type: ignore
         fitted: Self = self.fit(X, y, sample_weight)
         return fitted.predict(X)
 
-    @abstractmethod
+    @with_callbacks
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
-        """Return the fitted attributes; setting them is left to ``fit``."""
-
-    @property
-    def _structure(self) -> CovarianceStructure:
-        return STRUCTURES[self.covariance_type]
-
-    def score_samples(self, X: ArrayLike) -> NDArray[Any]:
-        """Compute the log-density of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-
-        Returns
-        -------
-        log_density : ndarray of shape (n_samples,)
-            Natural logarithm of the mixture density; -inf where it underflows the range of
-            float64 exponents.
-        """
-        return self._map(X, LOG_DENSITY)
-
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the most probable component of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,), int64
-            Component numbers, from 0.
-        """
-        return self._map(X, LABEL)
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the probability of each component given each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_components)
-            Rows sum to 1; far from all components a row is 1 at the nearest one.
-        """
-        return self._map(X, PROBABILITIES)
-
-    def component_log_density(self, X: ArrayLike) -> NDArray[Any]:
-        """Compute the log-density of each row under each component, without the weights.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-
-        Returns
-        -------
-        log_density : ndarray of shape (n_samples, n_components)
-            ``log N(x_i | mean_k, covariance_k)``.
-        """
-        return self._map(X, COMPONENT_LOG_DENSITIES, log_weight=np.zeros(self._n_fitted()))
-
-    def mahalanobis(self, X: ArrayLike) -> NDArray[Any]:
-        """Compute the Mahalanobis distance of each row from each component.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-
-        Returns
-        -------
-        distance : ndarray of shape (n_samples, n_components)
-            ``sqrt((x - mean_k)^T precision_k (x - mean_k))``: standard deviations.
-        """
-        densities = self._map(X, COMPONENT_LOG_DENSITIES, log_weight=None)
-        np.abs(densities, out=densities)  # they are -distance^2 / 2, and -0 at a mean
-        densities *= 2.0
-        distances: NDArray[Any] = np.sqrt(densities, out=densities)
-        return distances
-
-    def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
-        """Compute the mean log-density of the rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        y : Ignored
-            Not used, present for API consistency by convention.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts in the mean.
-
-        Returns
-        -------
-        log_likelihood : float
-            Natural logarithm, per unit of weight.
-        """
-        check_is_fitted(self)
-        if sample_weight is None and getattr(X, "dtype", None) == self.means_.dtype == np.float32:
-            # the float32 mean of float32 numbers, like scikit-learn's, to the last digit
-            return float(self.score_samples(X).mean())
-        total, weight = self._sum(X, sample_weight, LOG_DENSITY)
-        return total / weight
-
-    def sample(
-        self, n_samples: int = 1, random_state: Any = None
-    ) -> tuple[Array, NDArray[np.int64]]:
-        """Draw rows from the mixture.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            The number of rows.
-        random_state : int, RandomState, Generator or None, default=None
-            None: the constructor's ``random_state``, with scikit-learn's draws; an int there
-            gives the same rows at each call. A ``numpy.random.Generator`` is the fastest.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            The rows, grouped by component.
-        y : ndarray of shape (n_samples,), int64
-            Their components.
-        """
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(
-                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least "
-                "one sample."
-            )
-        given = self.random_state if random_state is None else random_state
-        rng = given if isinstance(given, np.random.Generator) else check_random_state(given)
-        return _sampling.draw(params_of(self), self._structure, n_samples, rng)
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted model to a ``.npz`` file that ``fastgmm.load`` reads.
-
-        The file holds arrays and a JSON header, nothing that could run; it is replaced whole or
-        not at all.
-
-        Parameters
-        ----------
-        path : str or Path
-            Where to.
-        """
-        check_is_fitted(self)
-        io.save(self, path)
-
-    def _n_fitted(self) -> int:
-        check_is_fitted(self)
-        return len(self.means_)
-
-    def _kernel_params(self, log_weight: Array) -> Any:
-        return self._structure.kernel_params(params_of(self), log_weight, None)
-
-    def _map(self, X: Any, what: int, log_weight: Array | str | None = "own") -> NDArray[Any]:
-        """Return a result for each row; ``log_weight`` None: bare squares, without constants."""
-        check_is_fitted(self)
-        rows = check_rows(self, X, reset=False)
-        params = self._params_with(log_weight)
-        with Workers(self.n_threads) as workers:
-            source = ArraySource(rows, workers)
-            dtype = np.result_type(source.dtype, self.means_.dtype)
-            out: NDArray[Any] = self._reported(source.map_rows, MapPass(params, what, dtype))
-        return out
-
-    def _params_with(self, log_weight: Array | str | None) -> Any:
-        if isinstance(log_weight, str):
-            return self._kernel_params(log_weights(np.asarray(self.weights_, dtype=np.float64)))
-        if log_weight is not None:
-            return self._kernel_params(log_weight)
-        params = self._kernel_params(np.zeros(len(self.means_)))
-        zeros = np.zeros(len(self.means_))
-        zeros.flags.writeable = False
-        return params._replace(constants=zeros)
-
-    def _sum(
-        self, X: Any, sample_weight: Any, what: int, function: Any = None
-    ) -> tuple[float, float]:
-        """Return a weighted sum over the rows, and the weight."""
-        check_is_fitted(self)
-        rows = check_rows(self, X, reset=False)
+        """Return the fitted attributes."""
+        rows = check_rows(self, X, reset=True)
         weights = check_sample_weight(sample_weight, len(rows))
-        with Workers(self.n_threads) as workers:
-            source = ArraySource(rows, workers, weights)
-            flat = self._reported(
-                source.reduce, ScorePass(self._params_with("own"), what, function)
+        n_counted = len(rows) if weights is None else int(np.count_nonzero(weights))
+        if n_counted < self.n_components:
+            raise ValueError(
+                "Expected n_samples >= n_components "
+                f"but got n_components = {self.n_components}, n_samples = {n_counted}"
             )
-        return float(flat[0]), float(flat[1])
+        settings = self._settings(rows.shape[1])
+        resume = self._resume(rows.shape[1])
+        rng = check_random_state(self.random_state)
+        with Workers(self.n_threads) as workers:
+            source = ArraySource(rows, workers, weights, largest_fittable(rows))
+            attributes_of = self._attributes_in(source.dtype)
+            observers: list[Observer] = []
+            if self.verbose:
+                observers.append(VerboseObserver(self.verbose, self.verbose_interval))
+            callbacks = None
+            if self._has_callbacks:
+                callbacks = CallbackObserver(
+                    self,
+                    X,
+                    y,
+                    attributes=attributes_of,
+                    n_init=1 if resume else self.n_init,
+                    max_iter=self.max_iter,
+                    sample_weight=sample_weight,
+                )
+                observers.append(callbacks)
+            try:
+                outcome = fit_best_of(source, settings, rng, resume, observers)
+                source.check_finite()
+            except UnfitRow as error:
+                raise ValueError(unfit_message(error, type(self).__name__)) from None
+            except IllDefinedCovariance:
+                raise ValueError(ill_defined_message(source.dtype)) from None
+            self._warn(source, settings, outcome.best, outcome.n_distinct)
+            attributes = {
+                **attributes_of(outcome.best.params),
+                "converged_": outcome.best.converged,
+                "n_iter_": outcome.best.n_iter,
+                "lower_bound_": source.dtype.type(outcome.best.bound),
+                "lower_bounds_": [source.dtype.type(bound) for bound in outcome.best.bounds],
+            }
+            if callbacks is not None:
+                callbacks.fit_ends(attributes)
+        return attributes
 
-    def _reported(self, call: Any, task: Any) -> Any:
-        try:
-            return call(task)
-        except UnfitRow as error:
-            raise ValueError(unfit_message(error, type(self).__name__)) from None
+    @abstractmethod
+    def _settings(self, n_features: int) -> Settings:
+        """Check the given starts and return all that governs the fit."""
+
+    def _resume(self, n_features: int) -> Resume | None:
+        """Return where a warm start goes on from, if it does."""
+        if not (self.warm_start and hasattr(self, "converged_")):
+            return None
+        shape = (self.n_components, n_features)
+        if self.means_.shape != shape or self.covariances_.shape != self._structure.shape(*shape):
+            raise ValueError(
+                f"warm_start=True cannot go on from means of shape {self.means_.shape} to "
+                f"{shape[0]} components of covariance_type={self.covariance_type!r} with "
+                f"{shape[1]} features. Set warm_start=False to start anew."
+            )
+        return Resume(params_of(self), float(self.lower_bound_))
+
+    def _attributes_in(self, dtype: np.dtype[Any]) -> Any:
+        """Return the function that makes fitted attributes of this dtype from parameters."""
+        structure = self._structure
+
+        def attributes(params: Any) -> dict[str, Any]:
+            factors = params.precisions_cholesky
+            arrays = {
+                "weights_": params.weights,
+                "means_": params.means,
+                "covariances_": params.covariances,
+                "precisions_": structure.precisions(factors),
+                "precisions_cholesky_": factors,
+            }
+            return {name: np.array(array, dtype, order="C") for name, array in arrays.items()}
+
+        return attributes
+
+    def _warn(
+        self, source: ArraySource, settings: Settings, best: EMResult, n_distinct: list[int]
+    ) -> None:
+        for found in n_distinct:
+            if found < self.n_components:
+                text = FEW_CLUSTERS.format(found, self.n_components)
+                warn(text, ConvergenceWarning)
+        if not best.converged and self.max_iter > 0:
+            warn(NOT_CONVERGED, ConvergenceWarning)
+        for text in diagnose(source, settings.structure, settings.reg_covar, best):
+            warn(text, FitWarning)

@@ -6,45 +6,21 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import BaseMixture
-from ._callbacks import CallbackObserver, with_callbacks
 from ._conversion import converted, is_sklearn_mixture
-from ._em import EMResult
-from ._multistart import Resume, Settings, fit_best_of
-from ._observers import Observer
+from ._multistart import Settings
 from ._passes import LOG_DENSITY, PROBABILITIES
-from ._sources import ArraySource, UnfitRow
-from ._structures import IllDefinedCovariance, Params
-from ._threads import Workers
+from ._structures import Params
 from ._validation import (
     check_covariances,
     check_means,
     check_precisions,
-    check_rows,
-    check_sample_weight,
     check_weights,
-    ill_defined_message,
-    largest_fittable,
-    params_of,
-    unfit_message,
 )
-from ._verbose import VerboseObserver
-from ._warnings import FitWarning, diagnose, warn
 
 Array = NDArray[np.float64]
-
-NOT_CONVERGED = (
-    "Best performing initialization did not converge. Try different init parameters, or increase "
-    "max_iter, tol, or check for degenerate data."
-)
-FEW_CLUSTERS = (
-    "Number of distinct clusters ({}) found smaller than n_clusters ({}). Possibly due to "
-    "duplicate points in X."
-)
 
 
 class GaussianMixture(BaseMixture):
@@ -216,57 +192,6 @@ class GaussianMixture(BaseMixture):
         self.n_threads = n_threads
         self.init_size = init_size
 
-    @with_callbacks
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
-        """Return the fitted attributes."""
-        rows = check_rows(self, X, reset=True)
-        weights = check_sample_weight(sample_weight, len(rows))
-        n_counted = len(rows) if weights is None else int(np.count_nonzero(weights))
-        if n_counted < self.n_components:
-            raise ValueError(
-                "Expected n_samples >= n_components "
-                f"but got n_components = {self.n_components}, n_samples = {n_counted}"
-            )
-        settings = self._settings(rows.shape[1])
-        resume = self._resume(rows.shape[1])
-        rng = check_random_state(self.random_state)
-        with Workers(self.n_threads) as workers:
-            source = ArraySource(rows, workers, weights, largest_fittable(rows))
-            attributes_of = self._attributes_in(source.dtype)
-            observers: list[Observer] = []
-            if self.verbose:
-                observers.append(VerboseObserver(self.verbose, self.verbose_interval))
-            callbacks = None
-            if self._has_callbacks:
-                callbacks = CallbackObserver(
-                    self,
-                    X,
-                    y,
-                    attributes=attributes_of,
-                    n_init=1 if resume else self.n_init,
-                    max_iter=self.max_iter,
-                    sample_weight=sample_weight,
-                )
-                observers.append(callbacks)
-            try:
-                outcome = fit_best_of(source, settings, rng, resume, observers)
-                source.check_finite()
-            except UnfitRow as error:
-                raise ValueError(unfit_message(error, type(self).__name__)) from None
-            except IllDefinedCovariance:
-                raise ValueError(ill_defined_message(source.dtype)) from None
-            self._warn(source, settings, outcome.best, outcome.n_distinct)
-            attributes = {
-                **attributes_of(outcome.best.params),
-                "converged_": outcome.best.converged,
-                "n_iter_": outcome.best.n_iter,
-                "lower_bound_": source.dtype.type(outcome.best.bound),
-                "lower_bounds_": [source.dtype.type(bound) for bound in outcome.best.bounds],
-            }
-            if callbacks is not None:
-                callbacks.fit_ends(attributes)
-        return attributes
-
     def _settings(self, n_features: int) -> Settings:
         """Check the given starts and return all that governs the fit."""
         k, structure = self.n_components, self._structure
@@ -295,48 +220,6 @@ class GaussianMixture(BaseMixture):
             means=means,
             precisions_cholesky=factors,
         )
-
-    def _resume(self, n_features: int) -> Resume | None:
-        """Return where a warm start goes on from, if it does."""
-        if not (self.warm_start and hasattr(self, "converged_")):
-            return None
-        shape = (self.n_components, n_features)
-        if self.means_.shape != shape or self.covariances_.shape != self._structure.shape(*shape):
-            raise ValueError(
-                f"warm_start=True cannot go on from means of shape {self.means_.shape} to "
-                f"{shape[0]} components of covariance_type={self.covariance_type!r} with "
-                f"{shape[1]} features. Set warm_start=False to start anew."
-            )
-        return Resume(params_of(self), float(self.lower_bound_))
-
-    def _attributes_in(self, dtype: np.dtype[Any]) -> Any:
-        """Return the function that makes fitted attributes of this dtype from parameters."""
-        structure = self._structure
-
-        def attributes(params: Any) -> dict[str, Any]:
-            factors = params.precisions_cholesky
-            arrays = {
-                "weights_": params.weights,
-                "means_": params.means,
-                "covariances_": params.covariances,
-                "precisions_": structure.precisions(factors),
-                "precisions_cholesky_": factors,
-            }
-            return {name: np.array(array, dtype, order="C") for name, array in arrays.items()}
-
-        return attributes
-
-    def _warn(
-        self, source: ArraySource, settings: Settings, best: EMResult, n_distinct: list[int]
-    ) -> None:
-        for found in n_distinct:
-            if found < self.n_components:
-                text = FEW_CLUSTERS.format(found, self.n_components)
-                warn(text, ConvergenceWarning)
-        if not best.converged and self.max_iter > 0:
-            warn(NOT_CONVERGED, ConvergenceWarning)
-        for text in diagnose(source, settings.structure, settings.reg_covar, best):
-            warn(text, FitWarning)
 
     def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Compute the Bayesian information criterion; the lower the better.

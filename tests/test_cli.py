@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-import fastgmm.__main__
+import fastgmm._cli.fit
 from fastgmm import GaussianMixture, load
 from fastgmm.__main__ import main
 from fastgmm._cli.report import covariance_matrices
@@ -346,7 +346,7 @@ class TestBadInput:
         def fail(*args):
             raise MemoryError("Unable to allocate 1 TiB")
 
-        monkeypatch.setattr(fastgmm.__main__, "read_table", fail)
+        monkeypatch.setattr(fastgmm._cli.fit, "read_table", fail)
         self.refused(run, "not enough memory; Unable to allocate", "fit", data, "-k", 1)
 
 

@@ -30,8 +30,8 @@ LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._warnings"}
 ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
-        "_base", "_callback_driver", "_callbacks", "_conversion", "_history", "_validation",
-        "_verbose", "io", "mixture",
+        "_base", "_callback_driver", "_callbacks", "_conversion", "_history", "_inference",
+        "_validation", "_verbose", "io", "mixture",
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
@@ -57,21 +57,33 @@ MAY_IMPORT = {
     "_multistart": NUMPY | NUMERICS | PASSES | WATCHING | LOOPS,
     "_warnings": NUMPY | NUMERICS | PASSES | LOOPS,
     "_base": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
+    "_inference": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_callback_driver": NUMPY | SKLEARN,
     "_callbacks": NUMPY | SKLEARN | WATCHING | {"fastgmm._callback_driver"},
     "_conversion": NUMPY | SKLEARN,
+    "_chi_square": SCIPY,
+    "_explanation": NUMPY | {"pandas"},
     "_history": NUMPY | {"pandas"},
+    # scores are functions of what the row maps give, block by block
+    "_outlier_rules": NUMPY | {"fastgmm._chi_square", "fastgmm._passes"},
+    # scores of single rows in microseconds leave no time for the way through a source
+    "_scorer": NUMPY | {"fastgmm._passes"},
     "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
     "_verbose": WATCHING,
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
+    "outliers": NUMPY
+    | SKLEARN
+    | {f"fastgmm.{name}" for name in ("_explanation", "_outlier_rules", "_scorer")}
+    | {"fastgmm._passes", "fastgmm._validation", "fastgmm.mixture"},
     # public names only
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
     "data": NUMPY,
     "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
-    "__main__": NUMPY | {"fastgmm", "fastgmm._cli"},
+    "__main__": {"fastgmm._cli"},
     "__init__": {
-        f"fastgmm.{name}" for name in ("_history", "_warmup", "_warnings", "io", "mixture")
+        f"fastgmm.{name}"
+        for name in ("_history", "_warmup", "_warnings", "io", "mixture", "outliers")
     },
 }
 OPTIONAL = {"matplotlib", "pandas", "dask", "pyarrow", "h5py", "zarr", "joblib", "threadpoolctl"}

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastgmm import GaussianMixture
+from fastgmm._cli.common import check_writable
 from fastgmm._cli.report import covariance_matrices, describe, table
 from fastgmm.data import load_faithful
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["run_demo"]
+__all__ = ["add_demo", "run_demo"]
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 FEATURES = ("eruption duration (min)", "waiting time (min)")
@@ -26,6 +28,18 @@ COMPONENTS = (1, 2, 3, 4, 5, 6)
 # Okabe and Ito's colours, told apart by colour-blind eyes; markers say it a second time.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def add_demo(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("demo", help="choose a mixture for the shipped Old Faithful data")
+    parser.add_argument("-o", "--output", default="fastgmm-demo.png", help="where the picture goes")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    check_writable(options.output)
+    run_demo(options.output)
 
 
 def run_demo(picture: str) -> None:

@@ -22,8 +22,19 @@ from .kinds import (
     work_size,
 )
 from .options import device, entry, shared
-from .simd import LANES, lane_sum, load, splat, store, use_wide_registers, where_less
-from .tile import NEVER, exponentiate, load_tile, load_weights, padded, tile_rows
+from .simd import LANES, load, splat, store, use_wide_registers, where_less
+from .tile import (
+    NEVER,
+    exponentiate,
+    load_tile,
+    load_weights,
+    log_densities,
+    padded,
+    sum_log_densities,
+    sum_of,
+    sum_weighted_log_densities,
+    tile_rows,
+)
 
 # What a map writes for each row.
 LOG_DENSITY, LABEL, PROBABILITIES, COMPONENT_LOG_DENSITIES = range(4)
@@ -48,7 +59,7 @@ def _lines(n: int) -> int:
 
 @device
 def regions(scratch: Array, params: Any) -> Any:
-    """Divide the scratch into x, h, best, weights, scale, density, everyone and the kind's work.
+    """Divide the scratch into x, h, best, weights, scale, total, everyone and the kind's work.
 
     Each begins on a cache line, which makes them faster.  everyone (K,) is filled with the numbers
     of the components: all of them are active.
@@ -65,13 +76,13 @@ def regions(scratch: Array, params: Any) -> Any:
     best = scratch[place : place + b]
     weights = scratch[place + b : place + 2 * b]
     scale = scratch[place + 2 * b : place + 3 * b]
-    density = scratch[place + 3 * b : place + 4 * b]
+    total = scratch[place + 3 * b : place + 4 * b]
     place += 4 * b
     everyone = scratch[place : place + n_components].view(np.int64)
     for k in range(n_components):
         everyone[k] = k
     work = scratch[place + _lines(n_components) :]
-    return x, h, best, weights, scale, density, everyone, work
+    return x, h, best, weights, scale, total, everyone, work
 
 
 @device
@@ -95,17 +106,6 @@ def place_lost(params: Any, active: Array, row: Array, h: Array, i: int, b: int)
             h[p * b + i] = 1.0
 
 
-@device
-def add_rows(likelihood: Any, weight: Any, weights: Array, density: Array) -> Any:
-    """Return the registers of the log-likelihood and the weight with a tile's rows added."""
-    for i in range(0, weights.shape[0], LANES):
-        w = load(weights, i)
-        # a row of weight 0 counts for nothing, even where its log-density is -inf
-        likelihood = likelihood + where_less(0.0, w, w * load(density, i), 0.0)
-        weight = weight + w
-    return likelihood, weight
-
-
 @entry
 def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: Array) -> None:
     """Add the statistics of one block of rows.
@@ -116,9 +116,9 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
     use_wide_registers()
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
-    x, h, best, tile_weights, scale, density, everyone, work = regions(scratch, params)
+    x, h, best, tile_weights, scale, total, everyone, work = regions(scratch, params)
     mass, first, second = split_statistics(statistics, d, n_components)
-    likelihood, weight = splat(0.0), splat(0.0)
+    likelihood, weight = 0.0, 0.0
     clear_moments(params, work)
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
@@ -126,16 +126,20 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
         load_weights(weights, start, rows, tile_weights)
         begin_tile(params, x, best, work)
         half_log_densities(params, everyone, x, h, best, work)
-        lost = exponentiate(h, best, tile_weights, scale, density, x)
+        lost = exponentiate(h, best, tile_weights, scale, total, x)
         if lost > 0.0:
             for i in range(rows):
                 if not best[i] > NEVER:
                     place_lost(params, everyone, X[start + i], h, i, b)
-        likelihood, weight = add_rows(likelihood, weight, tile_weights, density)
+        if weights.shape[0] == 0:
+            likelihood += sum_log_densities(best, total, rows)
+        else:
+            likelihood += sum_weighted_log_densities(best, total, tile_weights)
+        weight += sum_of(tile_weights)
         add_moments(params, everyone, x, h, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
-    statistics[0] += lane_sum(likelihood)
-    statistics[1] += lane_sum(weight)
+    statistics[0] += likelihood
+    statistics[1] += weight
 
 
 @device
@@ -167,7 +171,7 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
     use_wide_registers()
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
-    x, h, best, tile_weights, scale, density, everyone, work = regions(scratch, params)
+    x, h, best, tile_weights, scale, total, everyone, work = regions(scratch, params)
     for i in range(b):
         tile_weights[i] = 1.0
     for start in range(0, X.shape[0], b):
@@ -183,10 +187,11 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
                 for k in range(n_components):
                     out[start + i, k] = 2.0 * h[k * b + i]
             continue
-        lost = exponentiate(h, best, tile_weights, scale, density, x)
+        lost = exponentiate(h, best, tile_weights, scale, total, x)
         if what == LOG_DENSITY:
+            log_densities(best, total, total)
             for i in range(rows):
-                out[start + i, 0] = density[i]
+                out[start + i, 0] = total[i]
             continue
         if lost > 0.0:
             for i in range(rows):

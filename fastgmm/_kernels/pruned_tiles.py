@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, Indices, Labels, Rows
-from .em_pass import add_rows, place_lost, regions, scratch_size, split_statistics
+from .em_pass import place_lost, regions, scratch_size, split_statistics
 from .kinds import (
     KernelParams,
     add_moments,
@@ -28,7 +28,14 @@ from .options import device, entry
 from .scaled import ABREAST
 from .simd import LANES, fma, lane_sum, load, root, splat, store, use_wide_registers, where_less
 from .sorting import gather_rows, sort_rows
-from .tile import NEVER, exponentiate, padded
+from .tile import (
+    NEVER,
+    exponentiate,
+    padded,
+    sum_log_densities,
+    sum_of,
+    sum_weighted_log_densities,
+)
 
 # Rows are sorted by their component times RINGS, plus a ring: how far out they are.
 RINGS = 8
@@ -165,12 +172,12 @@ def pruned_tiles_block(
     n_components = params.means.shape[0]
     data = X.reshape(n * d)
     starts, order, chosen = scratch.starts, scratch.order, scratch.chosen
-    whole_x, whole_h, whole_best, whole_weights, whole_scale, whole_density, active, work = regions(
+    whole_x, whole_h, whole_best, whole_weights, whole_scale, whole_total, active, work = regions(
         scratch.numbers, params
     )
     mass, first, second = split_statistics(statistics, d, n_components)
     sort_rows(keys, starts, order)
-    likelihood, weight, pairs = splat(0.0), splat(0.0), 0.0
+    likelihood, weight, pairs = 0.0, 0.0, 0.0
     clear_moments(params, work)
     for j in range(n_components):
         stop = starts[(j + 1) * RINGS]
@@ -178,7 +185,7 @@ def pruned_tiles_block(
             rows = min(TILE, stop - start)
             b = (rows + ABREAST - 1) // ABREAST * ABREAST
             x, h, best = whole_x[: padded(d) * b], whole_h[: n_components * b], whole_best[:b]
-            tile_weights, scale, density = whole_weights[:b], whole_scale[:b], whole_density[:b]
+            tile_weights, scale, total = whole_weights[:b], whole_scale[:b], whole_total[:b]
             _choose(order, start, rows, b, chosen)
             gather_rows(data, chosen, b, d, x)
             _choose_weights(weights, chosen, rows, tile_weights)
@@ -198,17 +205,21 @@ def pruned_tiles_block(
             kept = _keep_what_counts(reaches.gaps, count, h, best, active)
             pairs += 0.5 * rows * (count + kept)
             left, roots = active[:kept], h[: kept * b]
-            _write_keys(params, left, roots, density, scale, chosen, rows, keys)
-            lost = exponentiate(roots, best, tile_weights, scale, density, x)
+            _write_keys(params, left, roots, total, scale, chosen, rows, keys)
+            lost = exponentiate(roots, best, tile_weights, scale, total, x)
             if lost > 0.0:
                 for i in range(rows):
                     if not best[i] > NEVER:
                         row = X[chosen[i]]
                         keys[chosen[i]] = nearest(params, row) * RINGS
                         place_lost(params, left, row, roots, i, b)
-            likelihood, weight = add_rows(likelihood, weight, tile_weights, density)
+            if weights.shape[0] == 0:
+                likelihood += sum_log_densities(best, total, rows)
+            else:
+                likelihood += sum_weighted_log_densities(best, total, tile_weights)
+            weight += sum_of(tile_weights)
             add_moments(params, left, x, roots, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
-    statistics[0] += lane_sum(likelihood)
-    statistics[1] += lane_sum(weight)
+    statistics[0] += likelihood
+    statistics[1] += weight
     return pairs

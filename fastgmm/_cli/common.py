@@ -1,0 +1,91 @@
+"""What the commands share: progress to standard error, early checks, options of the estimator."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+# Parameters of the estimator as options: flags, type, choices, help.
+PARAMETERS: dict[str, tuple[tuple[str, ...], type, tuple[str, ...] | None, str]] = {
+    "n_components": (("-k", "--components"), int, None, "number of components"),
+    "covariance_type": (
+        ("--covariance-type",),
+        str,
+        ("full", "tied", "diag", "spherical"),
+        "shape of the components (default: full)",
+    ),
+    "init_params": (
+        ("--init",),
+        str,
+        ("kmeans", "k-means++", "random", "random_from_data"),
+        "where to start (default: kmeans)",
+    ),
+    "n_init": (("--n-init",), int, None, "starts, the best of which is kept (default: 1)"),
+    "tol": (("--tol",), float, None, "smallest gain a row worth going on for (default: 0.001)"),
+    "max_iter": (("--max-iter",), int, None, "stop after so many iterations (default: 100)"),
+    "reg_covar": (("--reg-covar",), float, None, "added to each variance (default: 1e-6)"),
+    "random_state": (("--seed",), int, None, "seed of the random numbers (default: 0)"),
+    "n_threads": (("--threads",), int, None, "threads (default: all cores)"),
+}
+
+
+def add_parameters(
+    parser: argparse.ArgumentParser,
+    *,
+    required: tuple[str, ...] = (),
+    left_out: tuple[str, ...] = (),
+) -> None:
+    """Add parameters of the estimator as options.
+
+    Those that are not given on the command line are missing from the parsed options too, so that
+    the estimator's own defaults hold; see `given_parameters`.
+    """
+    for name, (flags, kind, choices, text) in PARAMETERS.items():
+        if name in left_out:
+            continue
+        parser.add_argument(
+            *flags,
+            dest=name,
+            type=kind,
+            choices=choices,
+            help=text,
+            metavar=None if choices else kind.__name__.upper(),
+            required=name in required,
+            default=0 if name == "random_state" else argparse.SUPPRESS,
+        )
+
+
+def given_parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the estimator's parameters that were given."""
+    return {key: value for key, value in vars(options).items() if key in PARAMETERS}
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Add the option that silences progress."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the table of rows a command reads, and which of its columns."""
+    parser.add_argument("data", metavar="DATA", help="a .npy (memory-mapped), .npz or .csv file")
+    parser.add_argument(
+        "--columns", help="names or numbers from 0, as in a,b or 0,3 (default: all)"
+    )
+
+
+def say(options: argparse.Namespace, text: str) -> None:
+    """Report progress, unless it is not wanted."""
+    if not options.quiet:
+        print(text, file=sys.stderr)
+
+
+def check_writable(path: str) -> None:
+    """Find out before the work, not after it, that the result has nowhere to go."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise ValueError(f"{path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK) or Path(path).is_dir():
+        raise ValueError(f"{path}: cannot be written")

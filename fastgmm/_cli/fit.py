@@ -1,0 +1,64 @@
+"""``fastgmm fit`` and ``fastgmm info``: make a model file, and say what is in one."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from typing import Any
+
+from fastgmm import GaussianMixture, load
+from fastgmm._cli.common import (
+    add_data,
+    add_parameters,
+    add_quiet,
+    check_writable,
+    given_parameters,
+    say,
+)
+from fastgmm._cli.report import describe
+from fastgmm._cli.tables import read_table
+
+
+def add_fit(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("fit", help="fit a mixture to the rows of a file")
+    add_data(parser)
+    parser.add_argument("-o", "--output", metavar="MODEL", help="save the fitted model (.npz)")
+    add_quiet(parser)
+    add_parameters(parser, required=("n_components",))
+    parser.set_defaults(run=_fit)
+
+
+def add_info(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("info", help="describe a saved model")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a file that fit or GaussianMixture.save wrote"
+    )
+    parser.set_defaults(run=_info)
+
+
+def _fit(options: argparse.Namespace) -> None:
+    model = GaussianMixture(**given_parameters(options), verbose=0 if options.quiet else 1)
+    if options.output:
+        check_writable(options.output)
+    X, names = read_table(options.data, options.columns)
+    say(options, f"{options.data}: {X.shape[0]} rows, {X.shape[1]} columns")
+    start = time.perf_counter()
+    with contextlib.redirect_stdout(sys.stderr):  # the estimator reports progress by print
+        model.fit(X)
+    say(options, f"fitted in {time.perf_counter() - start:.2f} s")
+    model.verbose = 0
+    print(describe(model, names))
+    print(f"BIC {model.bic(X):.6g}, AIC {model.aic(X):.6g}")
+    if options.output:
+        model.save(options.output)
+        say(options, f"saved as {options.output}")
+
+
+def _info(options: argparse.Namespace) -> None:
+    model = load(options.model)
+    names = getattr(model, "feature_names_in_", [f"x{j}" for j in range(model.n_features_in_)])
+    print(describe(model, list(names)))
