@@ -350,7 +350,7 @@ def em(X, truth, n_threads, *, prune=True, monkeypatch=None):
     structure = STRUCTURES[truth.covariance_type]
     with Workers(n_threads) as workers:
         source = ArraySource(X, workers, None)
-        scatter = scatter_of(X) if structure.needs_scatter else None
+        scatter = scatter_of(np.ascontiguousarray(X)) if structure.needs_scatter else None
         rule = MaximumLikelihood(structure, 1e-6, scatter)
         return run_em(
             source, structure, rule, params_of(truth), tol=0.0, max_iter=6, scatter=scatter
