@@ -16,7 +16,7 @@ from .arrays import Array, Indices, Labels, Rows
 from .bounds import ABREAST, survivors
 from .em_pass import split_statistics
 from .exp import LOWEST, exp_or_0, log_positive
-from .loading import gather_panel
+from .loading import gather_rows
 from .moments import add_blocks, cells_size
 from .options import device, entry
 from .simd import (
@@ -96,14 +96,6 @@ def _sort(labels: Labels, starts: Indices, order: Indices) -> None:
 
 
 @device
-def _gather(data: Rows, index: Indices, n: int, d: int, x: Array) -> None:
-    """Transpose n rows, a multiple of `LANES`, into x (d n,)."""
-    for i in range(0, n, LANES):
-        for j in range(0, d, LANES):
-            gather_panel(data, index, i, d, j, x, j * n + i, n)
-
-
-@device
 def _choose(rows: Indices, start: int, count: int, chosen: Indices) -> None:
     """Copy `ROWS` numbers of rows, the last of ``count`` repeated."""
     for i in range(ROWS):
@@ -121,7 +113,7 @@ def _half_densities(
     flat_means = means.reshape(n_components * d)
     flat_factors = factors.reshape(n_components * size)
     half = 0.5 * constants[k]
-    _gather(data, chosen, ROWS, d, x)
+    gather_rows(data, chosen, ROWS, d, x, ROWS)
     z, flat_shifts = work[: d * ROWS], shifts.reshape(shifts.size)
     squares(flat_factors, k * size, flat_means, k * d, x, 0, ROWS, z, flat_shifts, 0, out, 0, d)
     for i in range(0, ROWS, LANES):
@@ -253,7 +245,7 @@ def _add_pairs(data: Rows, params: Any, bounds: Any, scratch: Any) -> None:
             for i in range(rows, whole):
                 chosen[i] = chosen[rows - 1]
                 heights[i] = 0.0
-            _gather(data, chosen, whole, d, scratch.x)
+            gather_rows(data, chosen, whole, d, scratch.x, whole)
             c = k * cells_size(d)
             add_blocks(scratch.x, whole, flat_means, k * d, heights, 0, ones, v, cells, c, d)
 
