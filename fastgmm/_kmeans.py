@@ -24,7 +24,7 @@ from ._passes import (
     OwnDistancePass,
     SeedPass,
 )
-from ._sources import ArraySource
+from ._sources import ArraySource, block_rows
 from ._stats import SufficientStats
 from ._structures import readonly
 
@@ -88,6 +88,7 @@ class _Seeds:
         self.source = source
         self.closest = np.full(source.n_rows, np.inf)  # square distances to the nearest seed
         self.nearest = np.zeros(source.n_rows, np.int32)  # its number
+        self.stretch = block_rows(source.n_features)
         self.tried = np.zeros((source.n_blocks, 1 + trials))
         self.sums: Array = self.tried[:, 0]  # of weight * closest, by block
 
@@ -112,7 +113,7 @@ class _Seeds:
         reach[squares < _SMALLEST_SQUARE] = 0.0
         points = Candidates(readonly(rows), readonly(reach))
         sums = self.tried[:, : len(rows)]
-        return SeedPass(points, new, self.closest, self.nearest, sums)
+        return SeedPass(points, new, self.closest, self.nearest, sums, self.stretch)
 
     def search(self, chosen: NDArray[np.int64], targets: Array) -> NDArray[np.int64]:
         """Return where the running sum of weight * distance first reaches each target.
@@ -127,7 +128,7 @@ class _Seeds:
             weights = source.weights
             return np.full(len(targets), 0 if weights is None else np.argmax(weights > 0.0))
         task = self._pass(chosen, chosen[:0])
-        task.block_sums = np.empty_like(task.block_sums)
+        task.sums = np.empty_like(task.sums)
         take_in = task.worker()
         found = np.empty(len(targets), np.int64)
         for i, target in enumerate(targets):
@@ -205,7 +206,7 @@ class _Lloyd:
         k, d = self.centres.shape
         moving = MovingCentres(*map(readonly, (self.centres, self._reference, self._travelled)))
         task = AssignPass(moving, self.labels, self._limits, fresh=self._fresh)
-        flat = self.source.reduce(task)
+        flat = self.source.reduce(task, max(1, min(8, self.source.n_blocks // 16)))
         self._fresh = False
         self._entered += flat[1 : 1 + 2 * k].reshape(k, 2)
         self._left += flat[1 + 2 * k : 1 + 4 * k].reshape(k, 2)

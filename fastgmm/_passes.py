@@ -143,8 +143,8 @@ class SeedPass:
 
     The first of ``candidates`` becomes seed ``number``: the square distances in ``closest`` and
     the numbers in ``nearest`` are updated.  The statistics are the sum of those distances, then
-    what it would be with each of the other candidates as one more seed; ``block_sums``
-    (blocks, candidates) takes these sums of each block.
+    what it would be with each of the other candidates as one more seed; ``sums``
+    (stretches, candidates) takes them for each stretch of rows, ``stretch`` of them.
     """
 
     def __init__(
@@ -153,30 +153,36 @@ class SeedPass:
         number: int,
         closest: Array,
         nearest: Labels,
-        block_sums: Array,
+        sums: Array,
+        stretch: int,
     ) -> None:
         self.candidates = candidates
         self.number = number
         self.closest = closest
         self.nearest = nearest
-        self.block_sums = block_sums
+        self.sums = sums
+        self.stretch = stretch
         self.size = len(candidates.means)
 
     def worker(self) -> BlockReducer:
         scratch = lloyd.scratch_for(self.candidates.means.shape[1])
 
         def run(block: Block, statistics: Array) -> None:
-            lloyd.seed_block(
-                block.rows,
-                self.candidates,
-                block.weights,
-                self.number,
-                self.closest[block.where],
-                self.nearest[block.where],
-                scratch,
-                statistics,
-            )
-            self.block_sums[block.number] = statistics
+            for start in range(0, len(block.rows), self.stretch):
+                here = slice(block.start + start, block.start + start + self.stretch)
+                sums = self.sums[here.start // self.stretch]
+                part = slice(start, start + self.stretch)
+                lloyd.seed_block(
+                    block.rows[part],
+                    self.candidates,
+                    block.weights[part],
+                    self.number,
+                    self.closest[here],
+                    self.nearest[here],
+                    scratch,
+                    sums,
+                )
+                statistics += sums
 
         return run
 

@@ -189,6 +189,67 @@ def test_an_empty_cluster_moves_where_scikit_learn_moves_it(
     assert len(np.unique(got.labels)) == len(start)
 
 
+def blobs(n, d, k, scale, seed=0):
+    """Return unit clusters at random places."""
+    rng = np.random.RandomState(seed)
+    return rng.standard_normal((n, d)) + scale * rng.standard_normal((k, d))[rng.randint(k, size=n)]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+@pytest.mark.parametrize("scale", [0.5, 4.0])
+@pytest.mark.parametrize("d", [2, 7])
+def test_long_runs_end_where_scikit_learns_end(source_of, d, scale, offset, weighted):
+    """Overlapping clusters take many steps, in which few rows are read."""
+    X = blobs(20_000, d, 8, scale)
+    weights = np.random.RandomState(1).uniform(size=len(X)) if weighted else None
+    if weighted:
+        weights[::5] = 0.0
+    expected = sklearn_kmeans(X, 8, 0, weights)
+    X = X + offset
+    got = kmeans(source_of(X, weights), 8, np.random.RandomState(0))
+    # scikit-learn stops by a tolerance, which a weighted variance moves a little
+    same = np.mean(got.labels == expected.labels_)
+    assert same == 1.0 if not weighted else same > 0.999
+    if not weighted:
+        assert_allclose(got.centres - offset, expected.cluster_centers_, atol=1e-9 + 1e-14 * offset)
+    squares = ((X[:, None] - got.centres) ** 2).sum(axis=2)
+    assert_array_equal(got.labels, squares.argmin(axis=1))
+
+
+def test_rows_of_any_type_and_layout_give_the_same(source_of):
+    X = blobs(70_000, 3, 5, 1.0).round(2)
+    expected = kmeans(source_of(X), 5, np.random.RandomState(0))
+    for other in (np.asfortranarray(X), X.astype(">f8")):
+        got = kmeans(source_of(other), 5, np.random.RandomState(0))
+        assert_array_equal(got.labels, expected.labels)
+        assert_array_equal(got.centres, expected.centres)
+    got = kmeans(source_of(X.astype(np.float32)), 5, np.random.RandomState(0))
+    assert np.mean(got.labels == expected.labels) > 0.999
+
+
+@pytest.mark.nojit
+def test_sums_keep_their_digits_when_what_was_large_goes_away(source_of, monkeypatch):
+    """A row far away, or one of huge weight, is in the sums of a cluster first, and then not."""
+    rng = np.random.RandomState(0)
+    X = np.vstack([rng.standard_normal((40, 2)), rng.standard_normal((40, 2)) + 20.0])
+    X = np.vstack([X, [[9.0, 9.0]], [[1e9, -1e9]]])
+    weights = np.ones(len(X))
+    weights[-2] = 1e14
+    start = np.array([[-5.0, -5.0], [25.0, 25.0], [9.0, 5e8], [9.5, 9.0]])
+    source = source_of(X, weights)
+    take, seeds = source.take, np.arange(4)
+    monkeypatch.setattr("fastgmm._kmeans.seed", lambda *_: seeds)
+    monkeypatch.setattr("fastgmm._kmeans.TOLERANCE", 0.0)
+    monkeypatch.setattr(source, "take", lambda i: start.copy() if i is seeds else take(i))
+    got = kmeans(source, 4, np.random.RandomState(0))
+    for k in range(4):
+        rows = got.labels == k
+        if rows.any():
+            mean = np.average(X[rows], axis=0, weights=weights[rows])
+            assert_allclose(got.centres[k], mean, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.nojit
 @pytest.mark.parametrize("weighted", [False, True])
 def test_mean_variance_keeps_its_digits(source_of, weighted):

@@ -52,14 +52,14 @@ class Scratch(NamedTuple):
     """Memory for a tile."""
 
     x: Array  # (padded(d) tile_rows,)
-    by_row: Array  # (2, tile_rows)
+    by_row: Array  # (3, tile_rows)
     chosen: Indices  # (tile_rows,)
 
 
 def scratch_for(d: int) -> Scratch:
     """Return what ``assign_block`` and ``seed_block`` need for rows of d features."""
     b = tile_rows(d)
-    return Scratch(np.empty(padded(d) * b), np.empty((2, b)), np.empty(b, np.int32))
+    return Scratch(np.empty(padded(d) * b), np.empty((3, b)), np.empty(b, np.int32))
 
 
 @device
@@ -82,60 +82,74 @@ def seed_block(
 
     X : IN (n, d); candidates : IN; weights : IN (n,) or (0,) for ones; closest, nearest : INOUT
     (n,), int32: square distance to the nearest seed so far, and its number; scratch : WORK;
-    potentials : INOUT (1 + trials,), to which the weighted sums of the square distances are added:
-    with the new seed, and with each candidate after it.
+    potentials : OUT (1 + trials,), the weighted sums of the square distances: with the new seed,
+    and with each candidate after it.
     """
     use_wide_registers()
     means, reach = candidates
-    n, d = X.shape
+    n = X.shape[0]
     x, chosen = scratch.x, scratch.chosen
-    near, counted = scratch.by_row
+    before, near, counted = scratch.by_row
     b = chosen.shape[0]
     weighted = weights.shape[0] > 0
     known = 0.0
+    potentials[:] = 0.0
     i = 0
     while i < n:
         rows = 0
         while i < n and rows < b:
-            square = closest[i]
-            inside = square < reach[np.uint32(nearest[i])]
-            if inside:
-                known += square * weights[i] if weighted else square
-            chosen[rows] = i
-            rows += 0 if inside else 1
+            # always written, but only a row that may be near a candidate keeps its place
+            square, w = closest[i], weights[i] if weighted else 1.0
+            far = square < reach[np.uint32(nearest[i])]
+            chosen[rows], before[rows], counted[rows] = i, square, w
+            known += square * w if far else 0.0
+            rows += 0 if far else 1
             i += 1
+        if rows == 0:
+            break
         whole = _whole(rows)
-        if rows > 0:
-            load_chosen(X, chosen, rows, whole, x)
-        for r in range(whole):
-            near[r] = closest[chosen[r]] if r < rows else 0.0
-            counted[r] = 1.0 if r < rows else 0.0
-        if weighted:
-            for r in range(rows):
-                counted[r] = weights[chosen[r]]
-        for k in range(means.shape[0]):
-            total = splat(0.0)
-            for t in range(0, whole, ABREAST):
-                q0, q1, q2, q3 = squares_abreast(x, b, t, means, k)
-                q0, q1 = _smaller(q0, near, t), _smaller(q1, near, t + LANES)
-                q2, q3 = _smaller(q2, near, t + 2 * LANES), _smaller(q3, near, t + 3 * LANES)
-                total = fma(q0, load(counted, t), total)
-                total = fma(q1, load(counted, t + LANES), total)
-                total = fma(q2, load(counted, t + 2 * LANES), total)
-                total = fma(q3, load(counted, t + 3 * LANES), total)
-                if k == 0:
-                    store(near, t, q0)
-                    store(near, t + LANES, q1)
-                    store(near, t + 2 * LANES, q2)
-                    store(near, t + 3 * LANES, q3)
-            potentials[k] += lane_sum(total)
+        for r in range(rows, whole):
+            before[r], counted[r] = 0.0, 0.0
+        load_chosen(X, chosen, rows, whole, x)
+        _take_in(x, b, whole, means, before, counted, near, potentials)
         for r in range(rows):
-            row = chosen[r]
-            if near[r] < closest[row]:
-                closest[row] = near[r]
-                nearest[row] = number
+            if near[r] < before[r]:
+                closest[chosen[r]] = near[r]
+                nearest[chosen[r]] = number
     for k in range(means.shape[0]):
         potentials[k] += known
+
+
+@device
+def _take_in(
+    x: Array,
+    b: int,
+    whole: int,
+    means: Array,
+    before: Array,
+    counted: Array,
+    near: Array,
+    potentials: Array,
+) -> None:
+    """Add up the square distances of a tile; write those with the new seed to near."""
+    known = before
+    for k in range(means.shape[0]):
+        total = splat(0.0)
+        for t in range(0, whole, ABREAST):
+            q0, q1, q2, q3 = squares_abreast(x, b, t, means, k)
+            q0, q1 = _smaller(q0, known, t), _smaller(q1, known, t + LANES)
+            q2, q3 = _smaller(q2, known, t + 2 * LANES), _smaller(q3, known, t + 3 * LANES)
+            total = fma(q0, load(counted, t), total)
+            total = fma(q1, load(counted, t + LANES), total)
+            total = fma(q2, load(counted, t + 2 * LANES), total)
+            total = fma(q3, load(counted, t + 3 * LANES), total)
+            if k == 0:
+                store(near, t, q0)
+                store(near, t + LANES, q1)
+                store(near, t + 2 * LANES, q2)
+                store(near, t + 3 * LANES, q3)
+        known = near
+        potentials[k] += lane_sum(total)
 
 
 @device
@@ -209,7 +223,7 @@ def assign_block(
     n_clusters, d = means.shape
     n = X.shape[0]
     x, chosen = scratch.x, scratch.chosen
-    nearest, gaps = scratch.by_row
+    nearest, gaps, _ = scratch.by_row
     b = chosen.shape[0]
     entered = statistics[1 : 1 + 2 * n_clusters].reshape(n_clusters, 2)
     left = statistics[1 + 2 * n_clusters : 1 + 4 * n_clusters].reshape(n_clusters, 2)
