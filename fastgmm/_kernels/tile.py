@@ -53,8 +53,8 @@ def load_chosen(X: Rows, chosen: Indices, rows: int, whole: int, x: Array) -> No
     """
     n, d = X.shape
     b = chosen.shape[0]
-    first = np.intp(chosen[0])
-    if d <= FEW and rows == b and np.intp(chosen[b - 1]) - first == b - 1:
+    first = int(chosen[0])
+    if d <= FEW and rows == b and int(chosen[b - 1]) - first == b - 1:
         load_few(X.reshape(n * d), first, d, x, b)
         return
     for i in range(rows, whole):
