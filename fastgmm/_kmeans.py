@@ -37,6 +37,9 @@ TOLERANCE = 1e-4
 _LARGEST_SQUARE, _SMALLEST_SQUARE = 1.7e308, 1e-280
 # Sums are begun anew when only so small a part of them is left that rounding would count.
 _WORN = 0.999
+# A block of which few rows are read takes less time than a thread needs to begin the next one:
+# so many blocks are handed over at a time, but never fewer than so many times in all.
+_TOGETHER, _LEAST_SHARES = 8, 16
 
 
 class Clustering(NamedTuple):
@@ -206,7 +209,8 @@ class _Lloyd:
         k, d = self.centres.shape
         moving = MovingCentres(*map(readonly, (self.centres, self._reference, self._travelled)))
         task = AssignPass(moving, self.labels, self._limits, fresh=self._fresh)
-        flat = self.source.reduce(task, max(1, min(8, self.source.n_blocks // 16)))
+        together = max(1, min(_TOGETHER, self.source.n_blocks // _LEAST_SHARES))
+        flat = self.source.reduce(task, together)
         self._fresh = False
         self._entered += flat[1 : 1 + 2 * k].reshape(k, 2)
         self._left += flat[1 + 2 * k : 1 + 4 * k].reshape(k, 2)
