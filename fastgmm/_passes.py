@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ._kernels import em_pass, lloyd
 from ._kernels.em_pass import COMPONENT_LOG_DENSITIES, LABEL, LOG_DENSITY, PROBABILITIES
 from ._kernels.kinds import KernelParams, moments_params, second_size
-from ._kernels.lloyd import Centres
+from ._kernels.lloyd import Candidates, Centres, MovingCentres
 from ._stats import flat_size
 
 Array = NDArray[np.float64]
@@ -26,10 +26,12 @@ __all__ = [
     "PROBABILITIES",
     "AssignPass",
     "Block",
+    "Candidates",
     "EMPass",
     "LabelledPass",
     "MapPass",
     "MomentsPass",
+    "MovingCentres",
     "OwnDistancePass",
     "ReducePass",
     "RowMap",
@@ -137,54 +139,84 @@ class MomentsPass:
 
 
 class SeedPass:
-    """Sums of square distances to the nearest seed, if each candidate became the next seed.
+    """Take in a new seed of k-means++: sums of square distances, with and without candidates.
 
-    With ``block_sums`` (one number for each block) the only candidate becomes a seed: the
-    distances in ``closest`` are updated, and each block's sum is noted.
+    The first of ``candidates`` becomes seed ``number``: the square distances in ``closest`` and
+    the numbers in ``nearest`` are updated.  The statistics are the sum of those distances, then
+    what it would be with each of the other candidates as one more seed; ``sums``
+    (stretches, candidates) takes them for each stretch of rows, ``stretch`` of them.
     """
 
-    def __init__(self, candidates: Array, closest: Array, block_sums: Array | None = None) -> None:
-        self.candidates = Centres(candidates)
+    def __init__(
+        self,
+        candidates: Candidates,
+        number: int,
+        closest: Array,
+        nearest: Labels,
+        sums: Array,
+        stretch: int,
+    ) -> None:
+        self.candidates = candidates
+        self.number = number
         self.closest = closest
-        self.block_sums = block_sums
-        self.size = len(candidates)
+        self.nearest = nearest
+        self.sums = sums
+        self.stretch = stretch
+        self.size = len(candidates.means)
 
     def worker(self) -> BlockReducer:
-        scratch = np.empty(lloyd.scratch_size(self.candidates.means.shape[1]))
+        scratch = lloyd.scratch_for(self.candidates.means.shape[1])
 
         def run(block: Block, statistics: Array) -> None:
-            closest = self.closest[block.where]
-            update = self.block_sums is not None
-            lloyd.seed_block(
-                block.rows,
-                self.candidates,
-                block.weights,
-                closest,
-                update,
-                scratch,
-                statistics,
-            )
-            if self.block_sums is not None:
-                self.block_sums[block.number] = statistics[0]
+            for start in range(0, len(block.rows), self.stretch):
+                here = slice(block.start + start, block.start + start + self.stretch)
+                sums = self.sums[here.start // self.stretch]
+                part = slice(start, start + self.stretch)
+                lloyd.seed_block(
+                    block.rows[part],
+                    self.candidates,
+                    block.weights[part],
+                    self.number,
+                    self.closest[here],
+                    self.nearest[here],
+                    scratch,
+                    sums,
+                )
+                statistics += sums
 
         return run
 
 
 class AssignPass:
-    """One Lloyd step: nearest centres and sums ``[changed, mass K, first K*d]``."""
+    """Nearest centres, and sums ``[changed, entered K*2, left K*2, first K*d]`` of what changed.
 
-    def __init__(self, centres: Array, labels: Labels) -> None:
-        self.centres = Centres(centres)
+    With ``fresh`` the limits are not known, and every row is summed up.
+    """
+
+    def __init__(
+        self, centres: MovingCentres, labels: Labels, limits: Array, *, fresh: bool
+    ) -> None:
+        self.centres = centres
         self.labels = labels
-        k, d = centres.shape
-        self.size = 1 + k * (1 + d)
+        self.limits = limits
+        self.fresh = fresh
+        k, d = centres.means.shape
+        self.size = 1 + k * (4 + d)
 
     def worker(self) -> BlockReducer:
-        scratch = np.empty(lloyd.scratch_size(self.centres.means.shape[1]))
+        scratch = lloyd.scratch_for(self.centres.means.shape[1])
 
         def run(block: Block, statistics: Array) -> None:
-            labels = self.labels[block.where]
-            lloyd.assign_block(block.rows, self.centres, block.weights, labels, scratch, statistics)
+            lloyd.assign_block(
+                block.rows,
+                self.centres,
+                block.weights,
+                self.fresh,
+                self.labels[block.where],
+                self.limits[block.where],
+                scratch,
+                statistics,
+            )
 
         return run
 

@@ -19,6 +19,7 @@ from .arrays import Array, Indices, Labels, Rows
 from .bounds import ABREAST, survivors
 from .em_pass import split_statistics
 from .exp import LOWEST, exp_or_0, log_positive
+from .loading import gather_rows
 from .moments import add_blocks, cells_size
 from .options import device, entry
 from .simd import (
@@ -33,7 +34,7 @@ from .simd import (
     use_wide_registers,
     where_less,
 )
-from .sorting import gather_rows, sort_rows
+from .sorting import sort_rows
 from .tile import NEVER, load_weights, padded, tile_rows
 from .tiles import ROWS
 from .triangular import (
@@ -98,7 +99,7 @@ def _half_densities(
     flat_means = means.reshape(n_components * d)
     flat_factors = factors.reshape(n_components * size)
     half = 0.5 * constants[k]
-    gather_rows(data, chosen, ROWS, d, x)
+    gather_rows(data, chosen, ROWS, d, x, ROWS)
     z, flat_shifts = work[: d * ROWS], shifts.reshape(shifts.size)
     squares(flat_factors, k * size, flat_means, k * d, x, 0, ROWS, z, flat_shifts, 0, out, 0, d)
     for i in range(0, ROWS, LANES):
@@ -230,7 +231,7 @@ def _add_pairs(data: Rows, params: Any, bounds: Any, scratch: Any) -> None:
             for i in range(rows, whole):
                 chosen[i] = chosen[rows - 1]
                 heights[i] = 0.0
-            gather_rows(data, chosen, whole, d, scratch.x)
+            gather_rows(data, chosen, whole, d, scratch.x, whole)
             c = k * cells_size(d)
             add_blocks(scratch.x, whole, flat_means, k * d, heights, 0, ones, v, cells, c, d)
 

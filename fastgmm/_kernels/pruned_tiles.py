@@ -24,10 +24,11 @@ from .kinds import (
     half_log_densities,
     nearest,
 )
+from .loading import gather_rows
 from .options import device, entry
 from .scaled import ABREAST
 from .simd import LANES, fma, lane_sum, load, root, splat, store, use_wide_registers, where_less
-from .sorting import gather_rows, sort_rows
+from .sorting import sort_rows
 from .tile import (
     NEVER,
     exponentiate,
@@ -187,7 +188,7 @@ def pruned_tiles_block(
             x, h, best = whole_x[: padded(d) * b], whole_h[: n_components * b], whole_best[:b]
             tile_weights, scale, total = whole_weights[:b], whole_scale[:b], whole_total[:b]
             _choose(order, start, rows, b, chosen)
-            gather_rows(data, chosen, b, d, x)
+            gather_rows(data, chosen, b, d, x, b)
             _choose_weights(weights, chosen, rows, tile_weights)
             begin_tile(params, x, best, work)
             begin, count = 0, 1  # the own component; then those that it leaves in reach

@@ -2,10 +2,8 @@
 
 import numpy as np
 
-from .arrays import Array, Indices, Labels, Rows
-from .loading import gather_panel
+from .arrays import Indices, Labels
 from .options import device
-from .simd import LANES
 
 
 @device
@@ -27,11 +25,3 @@ def sort_rows(labels: Labels, starts: Indices, order: Indices) -> None:
     for k in range(n_labels, 0, -1):
         starts[k] = starts[k - 1]
     starts[0] = 0
-
-
-@device
-def gather_rows(data: Rows, index: Indices, n: int, d: int, x: Array) -> None:
-    """Transpose n rows, a multiple of `LANES`, into x (d n,)."""
-    for i in range(0, n, LANES):
-        for j in range(0, d, LANES):
-            gather_panel(data, index, i, d, j, x, j * n + i, n)
