@@ -45,7 +45,7 @@ def clusters(
 ) -> Axes:
     """Draw points by their component, and the components as ellipses.
 
-    Points whose most probable component is not probable enough are drawn hollow.
+    Points whose most probable component is not probable enough are drawn hollow and larger.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def clusters(
         filled = np.where(sure[own], colour_of(k), "white")
         ax.scatter(
             *points[own].T,
-            s=20,
+            s=np.where(sure[own], 20, 32),
             c=filled,
             marker=one_of_each(MARKERS, k),
             edgecolor=colour_of(k),
