@@ -313,6 +313,13 @@ class TestEM:
         assert len(drawn) == 2
         assert not axes[1, 2].has_data()
 
+    def test_large_data_are_sampled(self, ax, watched):
+        history, model = watched
+        X, _ = model.sample(8000, random_state=0)
+        plot.em(history, X, [ax], steps=1)
+        assert len(ax.collections[0].get_offsets()) == 5000
+        assert [text.get_text() for text in ax.texts] == ["5,000 of 8,000 rows shown"]
+
     def test_names_of_a_frame(self, ax, watched):
         pd = pytest.importorskip("pandas")
         frame = pd.DataFrame(faithful(), columns=["duration", "waiting"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._mixture import Features, FittedMixture, columns, shown
+from ._mixture import Features, FittedMixture, columns, sampled, shown
 from ._style import (
     MARKERS,
     colour_of,
@@ -16,7 +16,6 @@ from ._style import (
     name_axes,
     new_axes,
     one_of_each,
-    subsample,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def clusters(
     certain : float, default=0.9
         Points are hollow whose largest probability of a component is less.
     sds : tuple of float, default=(1, 2)
-        The ellipses' half axes, in standard deviations; at most four. In two dimensions the ellipse
+        The ellipses' half axes, in standard deviations. In two dimensions the ellipse
         at 1 holds 39 % of a component, at 2 86 %.
     legend : bool, default=True
         Whether to draw a legend.
@@ -95,14 +94,13 @@ def clusters(
     (2, 4)
     """
     mixture = shown(model, features, at_least=2)
-    every = columns(X, mixture, model.means_.shape[1])
-    some, note = subsample(len(every))
-    rows = X if note is None else _take(X, some)
+    rows, note = sampled(X)
+    points = columns(rows, mixture, model.means_.shape[1])
     probabilities = model.predict_proba(rows)
     if ax is None:
         ax = new_axes()[0, 0]
 
-    points, labels = every[some], probabilities.argmax(axis=1)
+    labels = probabilities.argmax(axis=1)
     sure = probabilities.max(axis=1) >= certain
     for k in np.unique(labels):
         own = labels == k
@@ -123,11 +121,6 @@ def clusters(
         explain_ellipses(ax, sds)
         ax.legend(frameon=False, fontsize="small", title=note, title_fontsize="small")
     return ax
-
-
-def _take(X: Any, rows: NDArray[np.intp]) -> Any:
-    """Return some rows; those of a data frame keep the names of its columns."""
-    return X.iloc[rows] if hasattr(X, "iloc") else np.asarray(X)[rows]
 
 
 def _explain(ax: Axes, weights: NDArray[Any], certain: float, all_sure: bool) -> None:

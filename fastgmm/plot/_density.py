@@ -13,13 +13,13 @@ from ._mixture import (
     FittedMixture,
     Shown,
     axis_points,
-    columns,
     component_densities,
     density_at,
     mass_levels,
+    rows_shown,
     shown,
 )
-from ._style import DATA, LINES, colour_of, name_axes, new_axes, one_of_each, subsample
+from ._style import DATA, LINES, colour_of, name_axes, new_axes, one_of_each
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +103,7 @@ def density(
     >>> plt.close(ax.figure)
     """
     mixture = shown(model, features)
-    rows = None if X is None else columns(X, mixture, model.means_.shape[1])
+    rows, note = (None, None) if X is None else rows_shown(X, mixture, model.means_.shape[1])
     if ax is None:
         ax = new_axes()[0, 0]
     if len(mixture.features) == 1:
@@ -112,7 +112,7 @@ def density(
         draw_curves(ax, mixture, components=components)
     else:
         if rows is not None:
-            draw_points(ax, rows)
+            draw_points(ax, rows, note)
         _draw_contours(ax, mixture)
     name_axes(ax, mixture)
     if legend:
@@ -139,10 +139,9 @@ def draw_curves(
     return list(lines)
 
 
-def draw_points(ax: Axes, rows: Array) -> None:
+def draw_points(ax: Axes, rows: Array, note: str | None) -> None:
     """Draw rows of two features as grey points."""
-    some, note = subsample(len(rows))
-    ax.scatter(*rows[some].T, s=9, color=DATA, linewidth=0, label=note or "data", zorder=1)
+    ax.scatter(*rows.T, s=9, color=DATA, linewidth=0, label=note or "data", zorder=1)
 
 
 def draw_histogram(ax: Axes, x: Array, bins: int | ArrayLike | None = None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._density import draw_curves, draw_histogram, draw_points
-from ._mixture import Array, Features, Shown, columns, marginal
+from ._mixture import Array, Features, Shown, marginal, rows_shown
 from ._style import (
     MARKERS,
     colour_of,
@@ -53,7 +53,8 @@ def em(
     history : History
         Set on the mixture before its fit: ``model.set_callbacks(history).fit(X)``.
     X : array-like of shape (n_samples, n_features)
-        The data, with all of the mixture's features.
+        The data, with all of the mixture's features. Of more than 5000 points in two dimensions, a
+        random sample (with a fixed seed) of 5000 is drawn, and a note says so.
     ax : matplotlib.axes.Axes or array of them, default=None
         An array: one iteration on each. A single one: all iterations on it, the earlier the paler,
         and the paths of the means. None: an array on a new figure.
@@ -107,7 +108,7 @@ def em(
         return ax
     panels = _panels(n) if given is None else given[:n]
     for panel, (step, mixture) in zip(panels, frames.mixtures.items(), strict=True):
-        _draw_data(panel, frames.rows)
+        _draw_data(panel, frames)
         _draw_step(panel, mixture)
         name_axes(panel, mixture)
         panel.set_title(f"iteration {step}")
@@ -187,7 +188,7 @@ def animate_em(
         ax = new_axes()[0, 0]
     from matplotlib.animation import FuncAnimation, PillowWriter
 
-    _draw_data(ax, frames.rows)
+    _draw_data(ax, frames)
     moving = [artist for mixture in frames.mixtures.values() for artist in _draw_step(ax, mixture)]
     ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())  # with room for every frame
     name_axes(ax, next(iter(frames.mixtures.values())))
@@ -208,6 +209,7 @@ def animate_em(
 class _Frames(NamedTuple):
     mixtures: dict[int, Shown]  # by iteration
     rows: Array  # what is shown of the data
+    note: str | None  # what to say if these are not all
 
 
 def _frames(
@@ -231,7 +233,7 @@ def _frames(
         for step in _chosen(steps, len(run))
     }
     one = next(iter(mixtures.values()))
-    return _Frames(mixtures, columns(X, one, run[0].means.shape[1]))
+    return _Frames(mixtures, *rows_shown(X, one, run[0].means.shape[1]))
 
 
 def _run(history: Recorded, init: int | None) -> list[Any]:
@@ -292,11 +294,13 @@ def _label_outer(panels: NDArray[Any]) -> None:
             panel.tick_params(labelbottom=True)
 
 
-def _draw_data(ax: Axes, rows: Array) -> None:
-    if rows.shape[1] == 1:
-        draw_histogram(ax, rows[:, 0])
+def _draw_data(ax: Axes, frames: _Frames) -> None:
+    if frames.rows.shape[1] == 1:
+        draw_histogram(ax, frames.rows[:, 0])
     else:
-        draw_points(ax, rows)
+        draw_points(ax, frames.rows, frames.note)
+    if frames.note is not None:
+        ax.text(0.02, 0.98, frames.note, transform=ax.transAxes, va="top", fontsize="x-small")
 
 
 def _draw_step(ax: Axes, mixture: Shown) -> list[Any]:
@@ -312,7 +316,7 @@ def _draw_step(ax: Axes, mixture: Shown) -> list[Any]:
 
 def _overlay(ax: Axes, frames: _Frames) -> None:
     """Draw iterations on one axes, the earlier the paler, and the paths of the means."""
-    _draw_data(ax, frames.rows)
+    _draw_data(ax, frames)
     *earlier, last = frames.mixtures.values()
     shades = np.linspace(0.15, 0.6, len(earlier))
     if len(last.features) == 1:

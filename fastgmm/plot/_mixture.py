@@ -15,6 +15,7 @@ Array = NDArray[np.float64]
 Features = int | str | Sequence[int | str]
 
 _TAIL = 1e-5  # probability left outside of a picture, at either end
+_MAX_POINTS = 5000
 _N_FINE = 8  # how many of the narrowest components get grid points of their own
 
 
@@ -105,6 +106,25 @@ def _chosen(features: Features | None, d: int, labels: list[str], at_least: int)
     if len(chosen) < at_least:
         raise ValueError("This picture needs two features; plot.density and plot.em draw one, too.")
     return chosen
+
+
+def rows_shown(X: ArrayLike, mixture: Shown, n_features: int) -> tuple[Array, str | None]:
+    """Return what is shown of the rows, and what to say if that is a sample of them.
+
+    A histogram takes them all; points would hide one another.
+    """
+    some, note = sampled(X) if len(mixture.features) == 2 else (X, None)
+    return columns(some, mixture, n_features), note
+
+
+def sampled(X: Any) -> tuple[Any, str | None]:
+    """Return rows enough for a picture, and what to say if those are not all."""
+    n = len(X)
+    if n <= _MAX_POINTS:
+        return X, None
+    rows = np.sort(np.random.default_rng(0).choice(n, _MAX_POINTS, replace=False))
+    some = X.iloc[rows] if hasattr(X, "iloc") else np.asarray(X)[rows]
+    return some, f"{_MAX_POINTS:,} of {n:,} rows shown"
 
 
 def columns(X: ArrayLike, mixture: Shown, n_features: int) -> Array:

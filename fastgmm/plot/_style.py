@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ._mixture import Shown
 
@@ -18,8 +18,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("--", "-.", ":", (0, (8, 2)), (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 ELLIPSES = ("-", "--", ":", "-.")
 DATA = "0.7"  # grey
-
-_MAX_POINTS = 5000
 
 
 def new_axes(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.8)) -> Any:
@@ -52,15 +50,6 @@ def colour_of(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
-def subsample(n: int) -> tuple[NDArray[np.intp], str | None]:
-    """Return which of n rows to draw, and what to say if they are not all."""
-    if n <= _MAX_POINTS:
-        return np.arange(n), None
-    rng = np.random.default_rng(0)
-    rows = np.sort(rng.choice(n, _MAX_POINTS, replace=False))
-    return rows, f"{_MAX_POINTS:,} of {n:,} rows shown"
-
-
 def draw_ellipses(ax: Axes, mixture: Shown, sds: tuple[float, ...], **style: Any) -> list[Any]:
     """Draw each component's ellipses at so many standard deviations; return them."""
     from matplotlib.patches import Ellipse
@@ -71,7 +60,7 @@ def draw_ellipses(ax: Axes, mixture: Shown, sds: tuple[float, ...], **style: Any
     drawn = []
     for k, mean in enumerate(mixture.means):
         height, width = 2 * np.sqrt(variances[k])
-        for sd, line in zip(sds, ELLIPSES, strict=False):
+        for sd, line in zip(sds, cycle(ELLIPSES), strict=False):
             ellipse = Ellipse(mean, sd * width, sd * height, angle=angles[k], fill=False)
             ellipse.set(edgecolor=colour_of(k), linestyle=line, **style)
             drawn.append(ax.add_patch(ellipse))
@@ -81,7 +70,7 @@ def draw_ellipses(ax: Axes, mixture: Shown, sds: tuple[float, ...], **style: Any
 
 def explain_ellipses(ax: Axes, sds: tuple[float, ...]) -> None:
     """Add the ellipses' line styles to the legend-to-be."""
-    for sd, line in zip(sds, ELLIPSES, strict=False):
+    for sd, line in zip(sds, cycle(ELLIPSES), strict=False):
         ax.plot([], [], color="grey", linestyle=line, label=f"{sd:g} sd")
 
 
