@@ -69,6 +69,7 @@ MAY_IMPORT = {
     # scores of single rows in microseconds leave no time for the way through a source
     "_scorer": NUMPY | {"fastgmm._passes"},
     "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
+    "_matrices": NUMPY | {"fastgmm._structures"},
     "_verbose": WATCHING,
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "outliers": NUMPY
@@ -79,7 +80,6 @@ MAY_IMPORT = {
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
     "data": NUMPY,
-    "_matrices": NUMPY | {"fastgmm._structures"},
     "plot": SCIPY | {"matplotlib", "fastgmm._matrices", "fastgmm.plot"},
     "_cli": NUMPY
     | {
