@@ -1,5 +1,8 @@
 """Gaussian mixture models at the speed of the hardware, in the shape of scikit-learn's."""
 
+from importlib import import_module
+from types import ModuleType
+
 from ._history import History
 from ._warmup import warmup
 from ._warnings import FitWarning
@@ -16,3 +19,11 @@ __all__ = [
     "load",
     "warmup",
 ]
+
+_ON_DEMAND = ("plot",)  # modules that most programs do without
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ON_DEMAND:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -69,6 +69,7 @@ MAY_IMPORT = {
     # scores of single rows in microseconds leave no time for the way through a source
     "_scorer": NUMPY | {"fastgmm._passes"},
     "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
+    "_matrices": NUMPY | {"fastgmm._structures"},
     "_verbose": WATCHING,
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "outliers": NUMPY
@@ -79,7 +80,16 @@ MAY_IMPORT = {
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
     "data": NUMPY,
-    "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
+    "plot": SCIPY | {"matplotlib", "fastgmm._matrices", "fastgmm.plot"},
+    "_cli": NUMPY
+    | {
+        "matplotlib",
+        "fastgmm",
+        "fastgmm._matrices",
+        "fastgmm.data",
+        "fastgmm.plot",
+        "fastgmm._cli",
+    },
     "__main__": {"fastgmm._cli"},
     "__init__": {
         f"fastgmm.{name}"
@@ -141,7 +151,7 @@ def is_allowed(name, allowed):
     if parts[0] != "fastgmm":
         return parts[0] in allowed
     whole = name in allowed
-    packages = ("fastgmm._sources", "fastgmm._cli", "fastgmm.data")
+    packages = ("fastgmm._sources", "fastgmm._cli", "fastgmm.data", "fastgmm.plot")
     return whole or any(name.startswith(f"{p}.") and p in allowed for p in packages)
 
 
@@ -227,4 +237,5 @@ def test_importing_loads_nothing_that_may_not_be_needed():
     )  # fmt: skip
     loaded = set(done.stdout.split())
     assert "fastgmm.mixture" in loaded
-    assert sorted(loaded & {*OPTIONAL, "sklearn.mixture", "sklearn.cluster"}) == []
+    unwanted = {*OPTIONAL, "sklearn.mixture", "sklearn.cluster", "fastgmm.plot"}
+    assert sorted(loaded & unwanted) == []

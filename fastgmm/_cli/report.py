@@ -5,37 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastgmm import GaussianMixture
+from fastgmm._matrices import covariance_matrices
 
-__all__ = ["covariance_matrices", "describe", "table"]
+__all__ = ["describe", "table"]
 
 MAX_FEATURES = 6  # what fits across a screen
-
-
-def covariance_matrices(model: GaussianMixture) -> NDArray[np.float64]:
-    """Give the covariance of each component as a matrix, whatever the covariance type.
-
-    Parameters
-    ----------
-    model : GaussianMixture
-        A fitted model.
-
-    Returns
-    -------
-    covariances : ndarray of shape (n_components, n_features, n_features)
-        The covariances.
-    """
-    k, d = model.means_.shape
-    values = np.asarray(model.covariances_, dtype=np.float64)
-    expand = {
-        "full": lambda: values,
-        "tied": lambda: np.broadcast_to(values, (k, d, d)),
-        "diag": lambda: values[:, :, None] * np.eye(d),
-        "spherical": lambda: values[:, None, None] * np.eye(d),
-    }
-    return expand[model.covariance_type]()
 
 
 def describe(model: GaussianMixture, names: Sequence[str]) -> str:
@@ -62,7 +38,7 @@ def describe(model: GaussianMixture, names: Sequence[str]) -> str:
         f"mean log-likelihood {float(model.lower_bound_):.6g} a row",
         "",
     ]
-    covariances = covariance_matrices(model)
+    covariances = covariance_matrices(model.means_, model.covariances_, model.covariance_type)
     sd = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
     shown = min(d, MAX_FEATURES)
     heads = ["component", "weight", *names[:shown]]
