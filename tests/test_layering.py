@@ -68,6 +68,8 @@ MAY_IMPORT = {
     # public names only
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
+    "_pixels": NUMPY,
+    "image": NUMPY | SKLEARN | {"fastgmm", "fastgmm._pixels"},
     "data": NUMPY,
     "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
     "__main__": {"fastgmm._cli"},
