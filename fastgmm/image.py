@@ -304,7 +304,7 @@ def _chosen(
 
 
 def _check_count(name: str, value: Any) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
 
 
@@ -328,16 +328,16 @@ def _check_distinct(rows: Array, n_segments: int) -> None:
     )
 
 
-def _regularisation(given: float | None, chosen: _Chosen, is_integral: bool) -> float:
+def _regularisation(given: Any, chosen: _Chosen, is_integral: bool) -> float:
     """Return what to add to each variance."""
     if given is None:
         rows = chosen.rows.astype(np.float64, copy=False)
         mean = np.average(rows, axis=0, weights=chosen.weights)
         variances = np.average((rows - mean) ** 2, axis=0, weights=chosen.weights)
         given = RELATIVE_VARIANCE * float(variances.mean())
-    elif not (isinstance(given, Real) and given >= 0.0):
+    elif not (isinstance(given, Real) and float(given) >= 0.0):
         raise ValueError(f"reg_covar must be a number of at least 0, or None, got {given!r}.")
-    return max(given, ROUNDING_VARIANCE) if is_integral else given
+    return max(float(given), ROUNDING_VARIANCE) if is_integral else float(given)
 
 
 def _put_in_order(model: GaussianMixture) -> None:
