@@ -71,13 +71,24 @@ MAY_IMPORT = {
     "_pixels": NUMPY,
     "image": NUMPY | SKLEARN | {"fastgmm", "fastgmm._pixels"},
     "data": NUMPY,
-    "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
+    "_cli": NUMPY
+    | {"matplotlib", "PIL", "fastgmm", "fastgmm.data", "fastgmm.image", "fastgmm._cli"},
     "__main__": {"fastgmm._cli"},
     "__init__": {
         f"fastgmm.{name}" for name in ("_history", "_warmup", "_warnings", "io", "mixture")
     },
 }
-OPTIONAL = {"matplotlib", "pandas", "dask", "pyarrow", "h5py", "zarr", "joblib", "threadpoolctl"}
+OPTIONAL = {
+    "matplotlib",
+    "PIL",
+    "pandas",
+    "dask",
+    "pyarrow",
+    "h5py",
+    "zarr",
+    "joblib",
+    "threadpoolctl",
+}
 
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 each_file = pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(ROOT)) for p in FILES])
