@@ -19,7 +19,6 @@ import numpy as np
 
 from benchmarks.measure import interleave, memory_of, seconds
 from benchmarks.phantom import TISSUES, dice, make_phantom
-from examples.segmentation import k_means, multi_otsu
 from fastgmm.image import segment
 
 _CHILD = """
@@ -85,6 +84,8 @@ def main():
         megabytes = memory(image, extra)
         size = image.nbytes / 1e6
         print(f"{name:21} {size:9.1f} {spent:8.3f} {megabytes:15.1f} {1 + megabytes / size:19.2f}")
+
+    from examples.segmentation import k_means, multi_otsu  # needs matplotlib, unlike the rest
 
     phantom, truth = make_phantom(96)
     methods = {"mixture": segment, "k-means": k_means, "multi-Otsu": multi_otsu}

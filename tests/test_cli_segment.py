@@ -1,4 +1,4 @@
-"""``fastgmm segment``: the labels of the function, from and to files, and one line for bad input."""
+"""``fastgmm segment``: the labels of the function, files of all kinds, one line for bad input."""
 
 import builtins
 import os

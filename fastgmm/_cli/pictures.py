@@ -76,8 +76,9 @@ def read_mask(path: str) -> NDArray[np.bool_]:
         True where to segment.
     """
     image, channel_axis = read_image(path)
-    inside: NDArray[np.bool_] = image != 0
-    return inside if channel_axis is None else inside.any(axis=channel_axis)
+    inside = np.not_equal(image, 0)
+    mask: NDArray[np.bool_] = inside if channel_axis is None else inside.any(axis=channel_axis)
+    return mask
 
 
 def check_labels(path: str, n_axes: int, largest: int) -> None:
