@@ -21,8 +21,8 @@ from sklearn.datasets import load_sample_image
 from fastgmm import warmup
 from fastgmm.image import segment
 
-TISSUES = ("background", "fluid, bone, muscle", "grey matter", "white matter, fat")
-COLOURS = ("#000000", "#0072B2", "#E69F00", "#FFFFFF")  # in order of lightness, too
+TISSUES = ("background", "fluid, bone", "muscle, skin", "grey matter", "white matter, fat")
+COLOURS = ("#000000", "#0072B2", "#56B4E9", "#E69F00", "#FFFFFF")  # for colour-blind eyes, too
 N_COLOURS = 6
 
 
@@ -79,9 +79,9 @@ def main():
     with get_sample_data("s1045.ima.gz") as file:
         head = np.frombuffer(file.read(), np.uint16).reshape(256, 256)
     heads = {
-        "Mixture (fastgmm)": timed("head, mixture", segment, head, 4),
-        "K-means": timed("head, k-means", k_means, head, 4),
-        "Multi-Otsu thresholds": timed("head, multi-Otsu", multi_otsu, head, 4),
+        "Mixture (fastgmm)": timed("head, mixture", segment, head, 5, n_init=10),
+        "K-means": timed("head, k-means", k_means, head, 5),
+        "Multi-Otsu thresholds": timed("head, multi-Otsu", multi_otsu, head, 5),
     }
     photo = load_sample_image("china.jpg")
     result = timed(
@@ -105,12 +105,12 @@ def draw(head, heads, photo, photos, doubt, output):
     axes[0].imshow(head, cmap="gray", vmax=55_000)
     axes[0].set_title("Magnetic resonance image")
     for ax, (title, labels) in zip(axes[1:], heads.items(), strict=True):
-        ax.imshow(labels, cmap=ListedColormap(COLOURS), vmin=0, vmax=3, interpolation="nearest")
+        ax.imshow(labels, cmap=ListedColormap(COLOURS), vmin=0, vmax=4, interpolation="nearest")
         ax.set_title(title)
     handles = [
         Patch(facecolor=c, edgecolor="grey", label=t) for c, t in zip(COLOURS, TISSUES, strict=True)
     ]
-    upper.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    upper.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
     rest = lower.subplots(1, 4)
     rest[0].imshow(photo)
     rest[0].set_title("Photograph")

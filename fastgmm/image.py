@@ -226,9 +226,9 @@ def segment(
     Each pixel is looked at alone, not with its neighbours: smooth a noisy image before, for
     example with `scipy.ndimage.gaussian_filter`. Segments may differ in spread, so that a wide
     one can lie on both sides of a narrow one: unlike those of thresholds, they are not always
-    intervals of intensity. What is most likely need not be what one looks for: where a small
-    ``tol`` merges two tissues and splits a third, ask for one segment more, or give
-    ``means_init``.
+    intervals of intensity. EM finds a local optimum, and the most likely segments need not be
+    those one looks for: ``n_init=10`` costs little where values are counted, and where two
+    tissues share a segment, ask for one more, or give ``means_init``.
 
     References
     ----------
