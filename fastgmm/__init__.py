@@ -5,6 +5,14 @@ from ._warmup import warmup
 from ._warnings import FitWarning
 from .io import load
 from .mixture import GaussianMixture
+from .outliers import GaussianMixtureOutlierDetector
 
 __version__ = "0.1.0"
-__all__ = ["FitWarning", "GaussianMixture", "History", "load", "warmup"]
+__all__ = [
+    "FitWarning",
+    "GaussianMixture",
+    "GaussianMixtureOutlierDetector",
+    "History",
+    "load",
+    "warmup",
+]

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from fastgmm._cli.demo import add_demo
+from fastgmm._cli.detect import add_detect
 from fastgmm._cli.fit import add_fit, add_info
 from fastgmm._cli.segment import add_segment
 
@@ -75,7 +76,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 # Each adds one command.
-COMMANDS: tuple[Callable[[Any], None], ...] = (add_demo, add_fit, add_info, add_segment)
+COMMANDS: tuple[Callable[[Any], None], ...] = (
+    add_demo,
+    add_detect,
+    add_fit,
+    add_info,
+    add_segment,
+)
 
 
 def _parser() -> argparse.ArgumentParser:

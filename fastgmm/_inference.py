@@ -215,13 +215,14 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self._kernel_params(np.zeros(len(self.means_)))
 
-    def _map(self, X: Any, what: int, params: Any) -> NDArray[Any]:
-        """Return a result for each row."""
+    def _map(self, X: Any, what: int, params: Any, function: Any = None) -> NDArray[Any]:
+        """Return a result for each row: what the kernels give, or a function of a block's."""
         rows = check_rows(self, X, reset=False)
         with Workers(self.n_threads) as workers:
             source = ArraySource(rows, workers)
             dtype = np.result_type(source.dtype, self.means_.dtype)
-            out: NDArray[Any] = self._reported(source.map_rows, MapPass(params, what, dtype))
+            task = MapPass(params, what, dtype, function)
+            out: NDArray[Any] = self._reported(source.map_rows, task)
         return out
 
     def _sum(

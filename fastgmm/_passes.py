@@ -239,13 +239,23 @@ class OwnDistancePass:
 
 
 class MapPass:
-    """Rows to log-densities, labels, probabilities or the components' log-densities."""
+    """Rows to log-densities, labels, probabilities or the components' log-densities.
 
-    def __init__(self, params: KernelParams, what: int, dtype: np.dtype[Any]) -> None:
+    Or to a function of one of the last two: (n, K) of a block to one number for each row.
+    """
+
+    def __init__(
+        self,
+        params: KernelParams,
+        what: int,
+        dtype: np.dtype[Any],
+        function: Callable[[Array], Array] | None = None,
+    ) -> None:
         self.params = params
         self.what = what
+        self.function = function
         self.dtype = np.dtype(np.int64) if what == LABEL else dtype
-        wide = what in (PROBABILITIES, COMPONENT_LOG_DENSITIES)
+        wide = what in (PROBABILITIES, COMPONENT_LOG_DENSITIES) and function is None
         self.columns: tuple[int, ...] = (len(params.means),) if wide else ()
 
     def worker(self) -> Callable[[Block, NDArray[Any]], None]:
@@ -255,11 +265,15 @@ class MapPass:
             if self.what == LABEL:
                 em_pass.map_block(block.rows, self.params, LABEL, scratch, _NO_OUT, out)
                 return
-            wide = out.reshape(len(out), -1)
-            target = wide if wide.dtype == np.float64 else np.empty(wide.shape)
+            target = wide = out.reshape(len(out), -1)
+            if self.function is not None:
+                target = np.empty((len(out), len(self.params.means)))
+            elif wide.dtype != np.float64:
+                target = np.empty(wide.shape)
             em_pass.map_block(block.rows, self.params, self.what, scratch, target, _NO_LONG_LABELS)
             if target is not wide:
+                found = target if self.function is None else self.function(target)[:, None]
                 with np.errstate(over="ignore"):  # -inf is what such a log-density is in float32
-                    wide[...] = target
+                    wide[...] = found
 
         return run

@@ -61,10 +61,20 @@ MAY_IMPORT = {
     "_callback_driver": NUMPY | SKLEARN,
     "_callbacks": NUMPY | SKLEARN | WATCHING | {"fastgmm._callback_driver"},
     "_conversion": NUMPY | SKLEARN,
+    "_chi_square": SCIPY,
+    "_explanation": NUMPY | {"pandas"},
     "_history": NUMPY | {"pandas"},
+    # scores are functions of what the row maps give, block by block
+    "_outlier_rules": NUMPY | {"fastgmm._chi_square", "fastgmm._passes"},
+    # scores of single rows in microseconds leave no time for the way through a source
+    "_scorer": NUMPY | {"fastgmm._passes"},
     "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
     "_verbose": WATCHING,
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
+    "outliers": NUMPY
+    | SKLEARN
+    | {f"fastgmm.{name}" for name in ("_explanation", "_outlier_rules", "_scorer")}
+    | {"fastgmm._passes", "fastgmm._validation", "fastgmm.mixture"},
     # public names only
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
@@ -75,7 +85,8 @@ MAY_IMPORT = {
     | {"matplotlib", "PIL", "fastgmm", "fastgmm.data", "fastgmm.image", "fastgmm._cli"},
     "__main__": {"fastgmm._cli"},
     "__init__": {
-        f"fastgmm.{name}" for name in ("_history", "_warmup", "_warnings", "io", "mixture")
+        f"fastgmm.{name}"
+        for name in ("_history", "_warmup", "_warnings", "io", "mixture", "outliers")
     },
 }
 OPTIONAL = {

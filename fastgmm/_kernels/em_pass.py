@@ -21,8 +21,19 @@ from .kinds import (
     work_size,
 )
 from .options import device, entry
-from .simd import LANES, lane_sum, load, splat, store, use_wide_registers, where_less
-from .tile import NEVER, exponentiate, load_tile, load_weights, padded, tile_rows
+from .simd import LANES, load, splat, store, use_wide_registers, where_less
+from .tile import (
+    NEVER,
+    exponentiate,
+    load_tile,
+    load_weights,
+    log_densities,
+    padded,
+    sum_log_densities,
+    sum_of,
+    sum_weighted_log_densities,
+    tile_rows,
+)
 
 # What a map writes for each row.
 LOG_DENSITY, LABEL, PROBABILITIES, COMPONENT_LOG_DENSITIES = range(4)
@@ -41,7 +52,7 @@ def scratch_size(params: KernelParams) -> int:
 
 @device
 def _regions(scratch: Array, params: Any) -> Any:
-    """Divide the scratch into x, h, best, weights, scale, density and the kind's own work.
+    """Divide the scratch into x, h, best, weights, scale, total and the kind's own work.
 
     All but the last are multiples of a cache line; beginning on one makes them faster.
     """
@@ -57,9 +68,9 @@ def _regions(scratch: Array, params: Any) -> Any:
     best = scratch[place : place + b]
     weights = scratch[place + b : place + 2 * b]
     scale = scratch[place + 2 * b : place + 3 * b]
-    density = scratch[place + 3 * b : place + 4 * b]
+    total = scratch[place + 3 * b : place + 4 * b]
     work = scratch[place + 4 * b :]
-    return x, h, best, weights, scale, density, work
+    return x, h, best, weights, scale, total, work
 
 
 @device
@@ -93,27 +104,27 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
     use_wide_registers()
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
-    x, h, best, tile_weights, scale, density, work = _regions(scratch, params)
+    x, h, best, tile_weights, scale, total, work = _regions(scratch, params)
     mass, first, second = split_statistics(statistics, d, n_components)
-    likelihood, weight = splat(0.0), splat(0.0)
+    likelihood, weight = 0.0, 0.0
     clear_moments(params, work)
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
         load_tile(X, start, x)
         load_weights(weights, start, rows, tile_weights)
         half_log_densities(params, x, h, best, work)
-        lost = exponentiate(h, best, tile_weights, scale, density, x)
+        lost = exponentiate(h, best, tile_weights, scale, total, x)
         if lost > 0.0:
             _place_lost(params, X, start, rows, h, best)
-        for i in range(0, b, LANES):
-            w = load(tile_weights, i)
-            # a row of weight 0 counts for nothing, even where its log-density is -inf
-            likelihood = likelihood + where_less(0.0, w, w * load(density, i), 0.0)
-            weight = weight + w
+        if weights.shape[0] == 0:
+            likelihood += sum_log_densities(best, total, rows)
+        else:
+            likelihood += sum_weighted_log_densities(best, total, tile_weights)
+        weight += sum_of(tile_weights)
         add_moments(params, x, h, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
-    statistics[0] += lane_sum(likelihood)
-    statistics[1] += lane_sum(weight)
+    statistics[0] += likelihood
+    statistics[1] += weight
 
 
 @device
@@ -145,7 +156,7 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
     use_wide_registers()
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
-    x, h, best, tile_weights, scale, density, work = _regions(scratch, params)
+    x, h, best, tile_weights, scale, total, work = _regions(scratch, params)
     for i in range(b):
         tile_weights[i] = 1.0
     for start in range(0, X.shape[0], b):
@@ -160,10 +171,11 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
                 for k in range(n_components):
                     out[start + i, k] = 2.0 * h[k * b + i]
             continue
-        lost = exponentiate(h, best, tile_weights, scale, density, x)
+        lost = exponentiate(h, best, tile_weights, scale, total, x)
         if what == LOG_DENSITY:
+            log_densities(best, total, total)
             for i in range(rows):
-                out[start + i, 0] = density[i]
+                out[start + i, 0] = total[i]
             continue
         if lost > 0.0:
             _place_lost(params, X, start, rows, h, best)

@@ -82,8 +82,7 @@ def _log_density(d: int) -> Callable[..., None]:
             start = list[Any]()
             if emit.element == FLOAT:
                 start = [emit.load_splat(shift, emit.offset(mo, i)) for i in range(d)]
-            half, quarter = wide.splat(half), wide.constant(-0.25)
-            infinity, never = wide.constant(np.inf), wide.constant(-np.inf)
+            half, quarter, infinity = wide.splat(half), wide.constant(-0.25), wide.constant(np.inf)
 
             def body(b: Any, _: Any) -> Any:
                 z, squares = list[list[Any]](), list[Any]()
@@ -110,8 +109,10 @@ def _log_density(d: int) -> Callable[..., None]:
                         squares = [emit.mul(line, line) for line in lines]
                 for v, square in enumerate(map(wide.converted, squares)):
                     place = emit.offset(b, v * emit.lanes)
+                    # a minimum that lets no NaN through
                     finite = builder.fcmp_ordered("<", square, infinity)
-                    value = builder.select(finite, wide.fma(square, quarter, half), never)
+                    square = builder.select(finite, square, infinity)
+                    value = wide.fma(square, quarter, half)
                     wide.store(h, builder.add(ho, place), value)
                     top = wide.load(best, place)
                     above = builder.fcmp_ordered("<", top, value)
