@@ -78,11 +78,21 @@ def fit_memory(module, data, params):
 
     Linux only: the parent reads RssAnon of the child, so that no lock of the child hides a peak.
     """
+    return memory_of(_CHILD, module, data, json.dumps(params))
+
+
+def memory_of(code, *args):
+    """Run code that prints "ready", waits for a line, works, prints JSON and waits once more.
+
+    Gives that JSON, and the seconds and the peak of anonymous memory of the work, in MB.
+    """
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
-        [sys.executable, "-c", _CHILD, module, str(data), json.dumps(params)],
+        [sys.executable, "-c", code, *map(str, args)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env=env,
     ) as child:
         if child.stdout.readline() != "ready\n":
             raise RuntimeError("the measured process failed")

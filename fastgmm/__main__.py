@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from fastgmm._cli.demo import add_demo
 from fastgmm._cli.detect import add_detect
 from fastgmm._cli.fit import add_fit, add_info
+from fastgmm._cli.segment import add_segment
 
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fastgmm: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, TypeError, MemoryError, OSError) as error:
+    except (ValueError, TypeError, MemoryError, OSError, ImportError) as error:
         print(f"fastgmm: error: {_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     return 0
@@ -75,7 +76,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 # Each adds one command.
-COMMANDS: tuple[Callable[[Any], None], ...] = (add_demo, add_detect, add_fit, add_info)
+COMMANDS: tuple[Callable[[Any], None], ...] = (
+    add_demo,
+    add_detect,
+    add_fit,
+    add_info,
+    add_segment,
+)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -79,14 +79,18 @@ MAY_IMPORT = {
     # public names only
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
+    "_pixels": NUMPY,
+    "image": NUMPY | SKLEARN | {"fastgmm", "fastgmm._pixels"},
     "data": NUMPY,
     "plot": SCIPY | {"matplotlib", "fastgmm._matrices", "fastgmm.plot"},
     "_cli": NUMPY
     | {
         "matplotlib",
+        "PIL",
         "fastgmm",
         "fastgmm._matrices",
         "fastgmm.data",
+        "fastgmm.image",
         "fastgmm.plot",
         "fastgmm._cli",
     },
@@ -96,7 +100,17 @@ MAY_IMPORT = {
         for name in ("_history", "_warmup", "_warnings", "io", "mixture", "outliers")
     },
 }
-OPTIONAL = {"matplotlib", "pandas", "dask", "pyarrow", "h5py", "zarr", "joblib", "threadpoolctl"}
+OPTIONAL = {
+    "matplotlib",
+    "PIL",
+    "pandas",
+    "dask",
+    "pyarrow",
+    "h5py",
+    "zarr",
+    "joblib",
+    "threadpoolctl",
+}
 
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 each_file = pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(ROOT)) for p in FILES])
