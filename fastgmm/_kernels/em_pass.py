@@ -22,16 +22,16 @@ from .kinds import (
     work_size,
 )
 from .options import device, entry, shared
-from .simd import LANES, load, splat, store, use_wide_registers, where_less
+from .simd import LANES, lane_sum, load, splat, store, use_wide_registers, where_less
 from .tile import (
     NEVER,
+    add_all,
     exponentiate,
     load_tile,
     load_weights,
     log_densities,
     padded,
     sum_log_densities,
-    sum_of,
     sum_weighted_log_densities,
     tile_rows,
 )
@@ -118,7 +118,7 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
     b = tile_rows(d, params.centres.itemsize)
     x, h, best, tile_weights, scale, total, everyone, work = regions(scratch, params)
     mass, first, second = split_statistics(statistics, d, n_components)
-    likelihood, weight = 0.0, 0.0
+    likelihood, weight = 0.0, splat(0.0)
     clear_moments(params, work)
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
@@ -135,11 +135,11 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
             likelihood += sum_log_densities(best, total, rows)
         else:
             likelihood += sum_weighted_log_densities(best, total, tile_weights)
-        weight += sum_of(tile_weights)
+        weight = add_all(weight, tile_weights)
         add_moments(params, everyone, x, h, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
     statistics[0] += likelihood
-    statistics[1] += weight
+    statistics[1] += lane_sum(weight)
 
 
 @device

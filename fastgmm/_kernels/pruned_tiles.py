@@ -31,10 +31,10 @@ from .simd import LANES, fma, lane_sum, load, root, splat, store, use_wide_regis
 from .sorting import sort_rows
 from .tile import (
     NEVER,
+    add_all,
     exponentiate,
     padded,
     sum_log_densities,
-    sum_of,
     sum_weighted_log_densities,
 )
 
@@ -178,7 +178,7 @@ def pruned_tiles_block(
     )
     mass, first, second = split_statistics(statistics, d, n_components)
     sort_rows(keys, starts, order)
-    likelihood, weight, pairs = 0.0, 0.0, 0.0
+    likelihood, weight, pairs = 0.0, splat(0.0), 0.0
     clear_moments(params, work)
     for j in range(n_components):
         stop = starts[(j + 1) * RINGS]
@@ -218,9 +218,9 @@ def pruned_tiles_block(
                 likelihood += sum_log_densities(best, total, rows)
             else:
                 likelihood += sum_weighted_log_densities(best, total, tile_weights)
-            weight += sum_of(tile_weights)
+            weight = add_all(weight, tile_weights)
             add_moments(params, left, x, roots, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
     statistics[0] += likelihood
-    statistics[1] += weight
+    statistics[1] += lane_sum(weight)
     return pairs

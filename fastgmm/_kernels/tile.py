@@ -4,6 +4,8 @@ A tile is some tens of registers of rows, transposed: ``x[j*b + i]`` is feature 
 a register holds one feature of ``LANES`` rows whatever the number of features.
 """
 
+from typing import Any
+
 import numpy as np
 
 from .arrays import Array, Indices, Rows
@@ -156,9 +158,8 @@ def sum_weighted_log_densities(best: Array, total: Array, weights: Array) -> flo
 
 
 @device
-def sum_of(values: Array) -> float:
-    """Return the sum of a number for each of a tile's rows."""
-    result = splat(0.0)
+def add_all(register: Any, values: Array) -> Any:
+    """Return the register with a number for each of a tile's rows added, lane by lane."""
     for i in range(0, values.shape[0], LANES):
-        result = result + load(values, i)
-    return lane_sum(result)
+        register = register + load(values, i)
+    return register
