@@ -1,5 +1,6 @@
 """Gaussian mixture models at the speed of the hardware, in the shape of scikit-learn's."""
 
+from ._conditioning import ConditionalMixtures
 from ._history import History
 from ._warmup import warmup
 from ._warnings import FitWarning
@@ -7,4 +8,4 @@ from .io import load
 from .mixture import GaussianMixture
 
 __version__ = "0.1.0"
-__all__ = ["FitWarning", "GaussianMixture", "History", "load", "warmup"]
+__all__ = ["ConditionalMixtures", "FitWarning", "GaussianMixture", "History", "load", "warmup"]

@@ -30,8 +30,8 @@ LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._warnings"}
 ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
-        "_base", "_callback_driver", "_callbacks", "_conversion", "_history", "_inference",
-        "_validation", "_verbose", "io", "mixture",
+        "_base", "_callback_driver", "_callbacks", "_conditioning", "_conversion", "_criteria",
+        "_history", "_inference", "_validation", "_verbose", "io", "mixture",
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
@@ -60,7 +60,9 @@ MAY_IMPORT = {
     "_inference": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_callback_driver": NUMPY | SKLEARN,
     "_callbacks": NUMPY | SKLEARN | WATCHING | {"fastgmm._callback_driver"},
+    "_conditioning": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_conversion": NUMPY | SKLEARN,
+    "_criteria": NUMPY | LAYERS | ESTIMATORS,
     "_history": NUMPY | {"pandas"},
     "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
     "_verbose": WATCHING,
@@ -72,7 +74,8 @@ MAY_IMPORT = {
     "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
     "__main__": {"fastgmm._cli"},
     "__init__": {
-        f"fastgmm.{name}" for name in ("_history", "_warmup", "_warnings", "io", "mixture")
+        f"fastgmm.{name}"
+        for name in ("_conditioning", "_history", "_warmup", "_warnings", "io", "mixture")
     },
 }
 OPTIONAL = {"matplotlib", "pandas", "dask", "pyarrow", "h5py", "zarr", "joblib", "threadpoolctl"}
