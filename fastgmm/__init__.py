@@ -6,6 +6,16 @@ from ._warmup import warmup
 from ._warnings import FitWarning
 from .io import load
 from .mixture import GaussianMixture
+from .selection import ModelSelection, select_model
 
 __version__ = "0.1.0"
-__all__ = ["ConditionalMixtures", "FitWarning", "GaussianMixture", "History", "load", "warmup"]
+__all__ = [
+    "ConditionalMixtures",
+    "FitWarning",
+    "GaussianMixture",
+    "History",
+    "ModelSelection",
+    "load",
+    "select_model",
+    "warmup",
+]

@@ -35,6 +35,12 @@ ESTIMATORS = frozenset(
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
+PUBLIC_ROOMS = frozenset(
+    f"fastgmm.{name}"
+    for name in (
+        "_conditioning", "_history", "_warmup", "_warnings", "io", "mixture", "selection",
+    )
+)  # fmt: skip
 
 # What each module may import, the standard library aside; a folder stands for its files.
 MAY_IMPORT = {
@@ -67,16 +73,18 @@ MAY_IMPORT = {
     "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
     "_verbose": WATCHING,
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
+    "selection": NUMPY
+    | SKLEARN
+    | ESTIMATORS
+    | LOOPS
+    | {"pandas", "fastgmm", "fastgmm.plot", "fastgmm._threads", "fastgmm._warnings"},
     # public names only
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
     "data": NUMPY,
     "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
     "__main__": {"fastgmm._cli"},
-    "__init__": {
-        f"fastgmm.{name}"
-        for name in ("_conditioning", "_history", "_warmup", "_warnings", "io", "mixture")
-    },
+    "__init__": PUBLIC_ROOMS,
 }
 OPTIONAL = {"matplotlib", "pandas", "dask", "pyarrow", "h5py", "zarr", "joblib", "threadpoolctl"}
 
