@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 
 from fastgmm._cli.demo import add_demo
 from fastgmm._cli.fit import add_fit, add_info
+from fastgmm._cli.select import add_select
+from fastgmm._cli.use import add_predict, add_sample, add_score
 
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
@@ -74,7 +76,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 # Each adds one command.
-COMMANDS: tuple[Callable[[Any], None], ...] = (add_demo, add_fit, add_info)
+COMMANDS: tuple[Callable[[Any], None], ...] = (
+    add_demo,
+    add_fit,
+    add_info,
+    add_predict,
+    add_sample,
+    add_score,
+    add_select,
+)
 
 
 def _parser() -> argparse.ArgumentParser:

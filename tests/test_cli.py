@@ -18,26 +18,7 @@ from fastgmm._cli.report import covariance_matrices
 from fastgmm._cli.tables import read_table
 from fastgmm.data import load_faithful
 
-
-@pytest.fixture(autouse=True)
-def in_own_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def data():
-    """A file of the shipped data."""
-    np.save("data.npy", load_faithful())
-    return "data.npy"
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*argv):
-        code = main([str(arg) for arg in argv])
-        return code, *capsys.readouterr()
-
-    return run
+pytestmark = pytest.mark.usefixtures("in_own_folder")
 
 
 def write(name, text, encoding="utf-8"):
@@ -370,7 +351,10 @@ class TestProcess:
 
     def test_help(self):
         done = subprocess.run(self.command("--help"), capture_output=True, text=True, check=True)
-        assert all(name in done.stdout for name in ("demo", "fit", "info"))
+        assert all(
+            name in done.stdout
+            for name in ("demo", "fit", "info", "predict", "sample", "score", "select")
+        )
 
     def test_missing_file(self):
         done = subprocess.run(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgmm import GaussianMixture
+from fastgmm import GaussianMixture, ModelSelection, select_model
 from fastgmm._cli.common import check_writable
-from fastgmm._cli.report import covariance_matrices, describe, table
+from fastgmm._cli.report import covariance_matrices, criterion_table, describe
 from fastgmm.data import load_faithful
 
 if TYPE_CHECKING:
@@ -58,49 +58,30 @@ def run_demo(picture: str) -> None:
     print(f"kernels compiled or loaded in {seconds_to_load:.1f} s", file=sys.stderr)
 
     start = time.perf_counter()
-    models = {
-        (k, covariance_type): GaussianMixture(
-            k, covariance_type=covariance_type, tol=1e-6, max_iter=1000, random_state=0
-        ).fit(X)
-        for covariance_type in TYPES
-        for k in COMPONENTS
-    }
+    selection = select_model(X, COMPONENTS, TYPES, tol=1e-6, max_iter=1000, random_state=0)
     seconds = time.perf_counter() - start
-    bic = {key: model.bic(X) for key, model in models.items()}
-    best = min(models, key=lambda key: bic[key])
-    rows = [
-        [f"{k}", *(f"{bic[k, t]:.1f}{'*' if (k, t) == best else ' '}" for t in TYPES)]
-        for k in COMPONENTS
-    ]
 
     print(f"Old Faithful: {len(X)} eruptions, duration and waiting time to the next one.")
     print("BIC by number of components and covariance type; the smallest (*) is chosen.\n")
-    print(table(["components", *(f"{t} " for t in TYPES)], rows))
-    print(f"\n{len(models)} models fitted in {seconds:.2f} s. The chosen one:\n")
-    print(describe(models[best], FEATURES))
+    print(criterion_table(selection))
+    print(f"\n{len(selection.table)} models fitted in {seconds:.2f} s. The chosen one:\n")
+    print(describe(selection.best, FEATURES))
     if find_spec("matplotlib") is None:
         print("for a picture, install matplotlib", file=sys.stderr)
         return
-    draw(models[best], X, bic, picture)
+    draw(selection, X, picture)
     print(f"\nPicture: {picture}")
 
 
-def draw(
-    model: GaussianMixture,
-    X: NDArray[np.float64],
-    bic: dict[tuple[int, CovarianceType], float],
-    path: str,
-) -> None:
+def draw(selection: ModelSelection, X: NDArray[np.float64], path: str) -> None:
     """Draw the data with the chosen mixture, and the BIC of all, into a file.
 
     Parameters
     ----------
-    model : GaussianMixture
-        The chosen model, of two features.
+    selection : ModelSelection
+        What was chosen, and from what.
     X : ndarray of shape (n_samples, 2)
         The data.
-    bic : dict
-        BIC by (number of components, covariance type).
     path : str
         The file; its suffix decides the format.
     """
@@ -108,12 +89,13 @@ def draw(
 
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
-    _draw_mixture(left, model, X)
-    low = min(bic.values())
+    _draw_mixture(left, selection.best, X)
+    low = selection.best_row.bic
     for covariance_type, colour, marker in zip(TYPES, COLOURS, MARKERS, strict=False):
-        above = [bic[k, covariance_type] - low for k in COMPONENTS]
+        rows = [row for row in selection.table if row.covariance_type == covariance_type]
+        above = [row.bic - low for row in rows]
         right.plot(COMPONENTS, above, color=colour, marker=marker, label=covariance_type)
-    right.plot(model.n_components, 0, "o", ms=15, mfc="none", mec="black", label="chosen")
+    right.plot(selection.best.n_components, 0, "o", ms=15, mfc="none", mec="black", label="chosen")
     right.set_yscale("symlog", linthresh=10)  # the best models and the hopeless ones in one view
     right.set(xlabel="Number of components", ylabel="BIC above the smallest")
     right.set_title(f"Choice by BIC (smallest: {low:.1f})")
