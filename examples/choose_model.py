@@ -25,9 +25,7 @@ def main():
     data = {"Old Faithful": load_faithful(), "iris": load_iris().data}
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     for ax, (name, X) in zip(figure.subplots(1, 2), data.items(), strict=True):
-        selection = select_model(
-            X, range(1, 11), reg_covar=1e-3, tol=1e-6, max_iter=2000, random_state=0
-        )
+        selection = select_model(X, range(1, 11), tol=1e-6, max_iter=2000, random_state=0)
         selection.plot(ax=ax)
         row = selection.best_row
         kind, k, bic = row.covariance_type, row.n_components, row.bic
