@@ -1,19 +1,7 @@
-"""Some features of a mixture alone, or given the others: marginals, conditionals, regression.
+"""Some features of a mixture alone, or given the others: marginals, conditionals, regression."""
 
-In each component, with the features divided into given ones b and others a (Bishop 2006, eq. 2.81,
-2.82, 2.98)::
-
-    mean_{a|b}       = mean_a + S_ab S_bb^-1 (x_b - mean_b)
-    covariance_{a|b} = S_aa - S_ab S_bb^-1 S_ba
-    marginal of b    : mean_b, S_bb
-
-and the weight of a component becomes its probability given x_b under the marginal of b. The
-Cholesky factor of the covariance with b before a holds all of it, and what it gives is positive
-definite whatever the rounding.
-"""
-
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, Self, overload
+from collections.abc import Iterator
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,9 +9,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ._inference import MixtureInference
-from ._passes import PROBABILITIES, Block, MapPass
+from ._regression import MomentsMap, Regression, covariance_of, mean_of, regression, variance_of
 from ._sources import ArraySource
-from ._structures import CovarianceStructure
 from ._threads import Workers
 from ._validation import check_rows, params_of
 
@@ -33,100 +20,7 @@ Features = int | str | ArrayLike
 
 __all__ = ["ConditionalMixtures", "Conditioning"]
 
-_SCRATCH = 1 << 18  # numbers that a thread holds of the conditional means at once: 2 MB
 _STARTS = ("weights_init", "means_init", "precisions_init")  # shaped by the features
-
-
-class Regression(NamedTuple):
-    """In each component, the mean of the other features as a linear function of the given ones."""
-
-    given: Array  # (K, b) means
-    others: Array  # (K, a) means
-    gains: Array | None  # (K, b, a) or, shared, (b, a); None where features are uncorrelated
-    covariances: Array  # of the others given the given ones, in the shape of the type
-
-    def means(self, rows: NDArray[Any]) -> Array:
-        """Return the components' means (n, K, a) for given features (n, b)."""
-        if self.gains is None:
-            return np.broadcast_to(self.others, (len(rows), *self.others.shape))
-        offsets = rows - self.given[:, None]
-        means: Array = offsets @ self.gains + self.others[:, None]
-        return means.transpose(1, 0, 2)
-
-
-def regression(
-    structure: CovarianceStructure, means: Array, covariances: Array, given: Index, others: Index
-) -> Regression:
-    """Divide the features of a mixture into given ones and others."""
-    if not structure.has_matrices:
-        kept = structure.of_features(covariances, others)
-        return Regression(means[:, given], means[:, others], None, kept)
-    joint = structure.of_features(covariances, np.concatenate([given, others]))
-    factors = np.asarray(np.linalg.cholesky(joint), dtype=np.float64)
-    b = len(given)
-    cross, own = factors[..., b:, :b], factors[..., b:, b:]
-    solved = np.linalg.solve(_transposed(factors[..., :b, :b]), _transposed(cross))
-    gains = np.asarray(solved, dtype=np.float64)
-    return Regression(means[:, given], means[:, others], gains, own @ _transposed(own))
-
-
-def _transposed(matrices: Array) -> Array:
-    return np.swapaxes(matrices, -1, -2)
-
-
-# Moments of mixtures (n, K) with means (n, K, a): sums over the components.
-
-
-def _mean(weights: Array, means: Array) -> Array:
-    mean: Array = np.einsum("nk,nka->na", weights, means)
-    return mean
-
-
-def _variance(weights: Array, means: Array, mean: Array, variances: Array) -> Array:
-    between: Array = np.einsum("nk,nka->na", weights, (means - mean[:, None]) ** 2)
-    return weights @ variances + between
-
-
-def _covariance(weights: Array, means: Array, mean: Array, matrices: Array) -> Array:
-    offsets = means - mean[:, None]
-    between: Array = _transposed(offsets * weights[:, :, None]) @ offsets
-    return np.tensordot(weights, matrices, 1) + between
-
-
-class _ConditionalMoments:
-    """A map of given features (n, b) to the moments (n, m, a) of the others.
-
-    m : 1 for the mean alone, 2 with the standard deviations, 1 + a with the covariance.
-    """
-
-    dtype = np.dtype(np.float64)
-
-    def __init__(self, params: Any, relation: Regression, matrices: Array, what: str) -> None:
-        self.weigh = MapPass(params, PROBABILITIES, self.dtype)
-        self.relation = relation
-        self.matrices = matrices  # (K, a, a)
-        self.what = what
-        k, a = relation.others.shape
-        self.columns: tuple[int, ...] = ({"mean": 1, "std": 2, "cov": 1 + a}[what], a)
-        self.step = max(1, _SCRATCH // (k * (a + relation.given.shape[1])))
-
-    def worker(self) -> Callable[[Block, NDArray[Any]], None]:
-        weigh = self.weigh.worker()
-        variances = np.diagonal(self.matrices, axis1=1, axis2=2)
-
-        def run(block: Block, out: NDArray[Any]) -> None:
-            weights = np.empty((len(out), len(self.matrices)))
-            weigh(block, weights)
-            for start in range(0, len(out), self.step):
-                part = slice(start, start + self.step)
-                means = self.relation.means(block.rows[part])
-                mean = out[part, 0] = _mean(weights[part], means)
-                if self.what == "std":
-                    out[part, 1] = np.sqrt(_variance(weights[part], means, mean, variances))
-                elif self.what == "cov":
-                    out[part, 1:] = _covariance(weights[part], means, mean, self.matrices)
-
-        return run
 
 
 class ConditionalMixtures:
@@ -201,7 +95,7 @@ class ConditionalMixtures:
         mean : ndarray of shape (n_rows, n_others)
             What the others are expected to be; ``predict_conditional`` gives the same.
         """
-        return _mean(self.weights, self.means)
+        return mean_of(self.weights, self.means)
 
     def variance(self) -> Array:
         """Return the variance of each feature in each mixture.
@@ -212,7 +106,7 @@ class ConditionalMixtures:
             Within the components and between them.
         """
         variances = np.diagonal(self._matrices(), axis1=1, axis2=2)
-        return _variance(self.weights, self.means, self.mean(), variances)
+        return variance_of(self.weights, self.means, self.mean(), variances)
 
     def covariance(self) -> Array:
         """Return the covariance of each mixture.
@@ -222,7 +116,7 @@ class ConditionalMixtures:
         covariance : ndarray of shape (n_rows, n_others, n_others)
             Within the components and between them.
         """
-        return _covariance(self.weights, self.means, self.mean(), self._matrices())
+        return covariance_of(self.weights, self.means, self.mean(), self._matrices())
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
         """Draw from each mixture.
@@ -412,7 +306,7 @@ class Conditioning(MixtureInference):
         rows = check_rows(marginal, X, reset=False)
         relation = self._relation(given, others)
         matrices = self._structure.full(relation.covariances, *relation.others.shape)
-        task = _ConditionalMoments(marginal._kernel_params(), relation, matrices, what)
+        task = MomentsMap(marginal._kernel_params(), relation, matrices, what)
         with Workers(self.n_threads) as workers:
             moments: Array = self._reported(ArraySource(rows, workers).map_rows, task)
         mean = moments[:, 0]

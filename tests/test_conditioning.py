@@ -287,7 +287,7 @@ class TestManyVectors:
 class TestRegression:
     @each_type
     def test_mean_and_spread_are_those_of_the_mixtures(self, kind, monkeypatch):
-        monkeypatch.setattr("fastgmm._conditioning._SCRATCH", 100)  # parts of 8 rows
+        monkeypatch.setattr("fastgmm._regression._SCRATCH", 100)  # parts of 8 rows
         model = joint(kind)
         X = RNG.normal(scale=2.0, size=(45, 2))
         mixtures = model.condition(GIVEN, X)

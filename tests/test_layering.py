@@ -26,7 +26,7 @@ NUMERICS = frozenset(f"fastgmm.{name}" for name in ("_stats", "_structures", "_r
 PASSES = frozenset({"fastgmm._passes", "fastgmm._threads", "fastgmm._sources"})
 WATCHING = frozenset({"fastgmm._observers"})
 LOOPS = frozenset(f"fastgmm.{name}" for name in ("_em", "_kmeans", "_initialise", "_multistart"))
-LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._warnings"}
+LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._regression", "fastgmm._warnings"}
 ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
@@ -66,6 +66,7 @@ MAY_IMPORT = {
     "_inference": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_callback_driver": NUMPY | SKLEARN,
     "_callbacks": NUMPY | SKLEARN | WATCHING | {"fastgmm._callback_driver"},
+    "_regression": NUMPY | NUMERICS | PASSES,
     "_conditioning": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_conversion": NUMPY | SKLEARN,
     "_criteria": NUMPY | LAYERS | ESTIMATORS,
