@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import cli_fixtures
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -18,6 +19,7 @@ from fastgmm._cli.report import covariance_matrices
 from fastgmm._cli.tables import read_table
 from fastgmm.data import load_faithful
 
+data, in_own_folder, run = cli_fixtures.data, cli_fixtures.in_own_folder, cli_fixtures.run
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 
+import cli_fixtures
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -12,6 +13,7 @@ from fastgmm._cli.tables import read_table, write_table
 from fastgmm.data import load_faithful
 
 X = load_faithful()
+data, in_own_folder, run = cli_fixtures.data, cli_fixtures.in_own_folder, cli_fixtures.run
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests."""
+"""Fixtures of the command line's tests; a test file takes them by assignment."""
 
 import numpy as np
 import pytest
