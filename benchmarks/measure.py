@@ -78,13 +78,14 @@ def fit_memory(module, data, params):
 
     Linux only: the parent reads RssAnon of the child, so that no lock of the child hides a peak.
     """
-    return memory_of(_CHILD, module, data, json.dumps(params))
+    return watch_memory(_CHILD, module, data, json.dumps(params))
 
 
-def memory_of(code, *args):
-    """Run code that prints "ready", waits for a line, works, prints JSON and waits once more.
+def watch_memory(code, *args):
+    """Run code in a fresh process and watch its anonymous memory; give the peak above the start.
 
-    Gives that JSON, and the seconds and the peak of anonymous memory of the work, in MB.
+    The code prints "ready", waits for a line, does what is watched, prints its answer as a JSON
+    object, and waits for another line.
     """
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(

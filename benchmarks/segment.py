@@ -17,7 +17,7 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.measure import interleave, memory_of, seconds
+from benchmarks.measure import interleave, seconds, watch_memory
 from benchmarks.phantom import TISSUES, dice, make_phantom
 from fastgmm.image import segment
 
@@ -55,7 +55,7 @@ def memory(image, options):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.npy"
         np.save(path, image)
-        return memory_of(_CHILD, path, json.dumps(options))["megabytes"]
+        return watch_memory(_CHILD, path, json.dumps(options))["megabytes"]
 
 
 CASES = {

@@ -3,24 +3,29 @@
 from importlib import import_module
 from types import ModuleType
 
+from ._conditioning import ConditionalMixtures
 from ._history import History
 from ._warmup import warmup
 from ._warnings import FitWarning
 from .io import load
 from .mixture import GaussianMixture
 from .outliers import GaussianMixtureOutlierDetector
+from .selection import ModelSelection, select_model
 
 __version__ = "0.1.0"
 __all__ = [
+    "ConditionalMixtures",
     "FitWarning",
     "GaussianMixture",
     "GaussianMixtureOutlierDetector",
     "History",
+    "ModelSelection",
     "load",
+    "select_model",
     "warmup",
 ]
 
-_ON_DEMAND = ("plot",)  # modules that most programs do without
+_ON_DEMAND = ("image", "plot")  # modules that most programs do without
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -18,6 +18,8 @@ from fastgmm._cli.demo import add_demo
 from fastgmm._cli.detect import add_detect
 from fastgmm._cli.fit import add_fit, add_info
 from fastgmm._cli.segment import add_segment
+from fastgmm._cli.select import add_select
+from fastgmm._cli.use import add_predict, add_sample, add_score
 
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
@@ -82,6 +84,12 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     add_fit,
     add_info,
     add_segment,
+    add_fit,
+    add_info,
+    add_predict,
+    add_sample,
+    add_score,
+    add_select,
 )
 
 

@@ -1,8 +1,10 @@
 """From scikit-learn's estimator to ours and back."""
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+
+__all__ = ["SklearnConversion"]
 
 
 def is_sklearn_mixture(model: Any) -> bool:
@@ -27,3 +29,32 @@ def converted(model: Any, kind: type) -> Any:
         copied = value.copy() if isinstance(value, np.ndarray | list) else value
         setattr(result, name, copied)
     return result
+
+
+class SklearnConversion:
+    """Mixin: from and to scikit-learn's class of the same name."""
+
+    def to_sklearn(self) -> Any:
+        """Return a ``sklearn.mixture.GaussianMixture`` with the same parameters and attributes.
+
+        ``n_threads`` and ``init_size`` have no counterpart and are left out.
+        """
+        from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
+
+        return converted(self, SklearnGaussianMixture)
+
+    @classmethod
+    def from_sklearn(cls, model: Any) -> Self:
+        """Return a model with the parameters and attributes of a scikit-learn one.
+
+        Parameters
+        ----------
+        model : sklearn.mixture.GaussianMixture
+            The model, fitted or not.
+        """
+        if not is_sklearn_mixture(model):
+            raise TypeError(
+                f"Expected a sklearn.mixture.GaussianMixture, got {type(model).__qualname__}."
+            )
+        result: Self = converted(model, cls)
+        return result

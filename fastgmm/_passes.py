@@ -4,7 +4,7 @@ A pass is a small picklable object.  ``size`` is the length of the flat statisti
 ``worker()`` returns a function of one block with scratch of its own, one for each thread.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -222,16 +222,18 @@ class AssignPass:
 
 
 class ScorePass:
-    """Weighted sum over rows of a function of what ``map_block`` gives, and the weight."""
+    """Weighted sums over rows of functions of what ``map_block`` gives, and the weight.
 
-    size = 2
+    Without functions: the sum of its only column.
+    """
 
     def __init__(
-        self, params: KernelParams, what: int, function: Callable[[Array], Array] | None = None
+        self, params: KernelParams, what: int, functions: Sequence[Callable[[Array], Array]] = ()
     ) -> None:
         self.params = params
         self.what = what
-        self.function = function
+        self.functions = functions or (_only_column,)
+        self.size = len(self.functions) + 1
 
     def worker(self) -> BlockReducer:
         scratch = np.empty(em_pass.scratch_size(self.params))
@@ -240,16 +242,20 @@ class ScorePass:
         def run(block: Block, statistics: Array) -> None:
             out = np.empty((len(block.rows), columns))
             em_pass.map_block(block.rows, self.params, self.what, scratch, out, _NO_LONG_LABELS)
-            values = out[:, 0] if self.function is None else self.function(out)
-            if block.weights.size:
-                counted = block.weights > 0.0  # 0 * -inf is NaN
-                statistics[0] += (block.weights[counted] * values[counted]).sum()
-                statistics[1] += block.weights.sum()
-            else:
-                statistics[0] += values.sum()
-                statistics[1] += len(values)
+            counted = block.weights > 0.0  # 0 * -inf is NaN
+            for place, function in enumerate(self.functions):
+                values = function(out)
+                if block.weights.size:
+                    statistics[place] += (block.weights[counted] * values[counted]).sum()
+                else:
+                    statistics[place] += values.sum()
+            statistics[-1] += block.weights.sum() if block.weights.size else len(out)
 
         return run
+
+
+def _only_column(values: Array) -> Array:
+    return values[:, 0]
 
 
 class OwnDistancePass:

@@ -26,15 +26,22 @@ NUMERICS = frozenset(f"fastgmm.{name}" for name in ("_stats", "_structures", "_r
 PASSES = frozenset({"fastgmm._passes", "fastgmm._threads", "fastgmm._sources"})
 WATCHING = frozenset({"fastgmm._observers"})
 LOOPS = frozenset(f"fastgmm.{name}" for name in ("_em", "_kmeans", "_initialise", "_multistart"))
-LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._warnings"}
+LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._regression", "fastgmm._warnings"}
 ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
-        "_base", "_callback_driver", "_callbacks", "_conversion", "_history", "_inference",
-        "_validation", "_verbose", "io", "mixture",
+        "_base", "_callback_driver", "_callbacks", "_conditioning", "_conversion", "_criteria",
+        "_history", "_inference", "_validation", "_verbose", "io", "mixture",
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
+PUBLIC_ROOMS = frozenset(
+    f"fastgmm.{name}"
+    for name in (
+        "_conditioning", "_history", "_warmup", "_warnings", "io", "mixture", "outliers",
+        "selection",
+    )
+)  # fmt: skip
 
 # What each module may import, the standard library aside; a folder stands for its files.
 MAY_IMPORT = {
@@ -60,9 +67,12 @@ MAY_IMPORT = {
     "_inference": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_callback_driver": NUMPY | SKLEARN,
     "_callbacks": NUMPY | SKLEARN | WATCHING | {"fastgmm._callback_driver"},
+    "_regression": NUMPY | NUMERICS | PASSES,
+    "_conditioning": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_conversion": NUMPY | SKLEARN,
     "_chi_square": SCIPY,
     "_explanation": NUMPY | {"pandas"},
+    "_criteria": NUMPY | LAYERS | ESTIMATORS,
     "_history": NUMPY | {"pandas"},
     # scores are functions of what the row maps give, block by block
     "_outlier_rules": NUMPY | {"fastgmm._chi_square", "fastgmm._passes"},
@@ -76,6 +86,11 @@ MAY_IMPORT = {
     | SKLEARN
     | {f"fastgmm.{name}" for name in ("_explanation", "_outlier_rules", "_scorer")}
     | {"fastgmm._passes", "fastgmm._validation", "fastgmm.mixture"},
+    "selection": NUMPY
+    | SKLEARN
+    | ESTIMATORS
+    | LOOPS
+    | {"pandas", "fastgmm", "fastgmm.plot", "fastgmm._threads", "fastgmm._warnings"},
     # public names only
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
@@ -95,10 +110,7 @@ MAY_IMPORT = {
         "fastgmm._cli",
     },
     "__main__": {"fastgmm._cli"},
-    "__init__": {
-        f"fastgmm.{name}"
-        for name in ("_history", "_warmup", "_warnings", "io", "mixture", "outliers")
-    },
+    "__init__": PUBLIC_ROOMS,
 }
 OPTIONAL = {
     "matplotlib",

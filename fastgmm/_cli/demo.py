@@ -6,14 +6,14 @@ import argparse
 import sys
 import time
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgmm import GaussianMixture, plot
+from fastgmm import GaussianMixture, ModelSelection, plot, select_model
 from fastgmm._cli.common import check_writable
-from fastgmm._cli.report import describe, table
+from fastgmm._cli.report import criterion_table, describe
 from fastgmm.data import load_faithful
 
 __all__ = ["add_demo", "run_demo"]
@@ -22,23 +22,6 @@ CovarianceType = Literal["full", "tied", "diag", "spherical"]
 FEATURES = ("eruption duration (min)", "waiting time (min)")
 TYPES: tuple[CovarianceType, ...] = ("full", "tied", "diag", "spherical")
 COMPONENTS = (1, 2, 3, 4, 5, 6)
-
-
-class Candidate(NamedTuple):
-    """A fitted mixture that may be chosen."""
-
-    covariance_type: CovarianceType
-    n_components: int
-    bic: float
-    model: GaussianMixture
-
-
-class Choice(NamedTuple):
-    """The candidates, and the best of them, as `plot.selection` takes them."""
-
-    criterion: str
-    table: list[Candidate]
-    best_row: Candidate
 
 
 def add_demo(commands: Any) -> None:
@@ -69,45 +52,28 @@ def run_demo(picture: str) -> None:
     print(f"kernels compiled or loaded in {seconds_to_load:.1f} s", file=sys.stderr)
 
     start = time.perf_counter()
-    candidates = [
-        _candidate(X, covariance_type, k) for covariance_type in TYPES for k in COMPONENTS
-    ]
+    selection = select_model(X, COMPONENTS, TYPES, tol=1e-6, max_iter=1000, random_state=0)
     seconds = time.perf_counter() - start
-    choice = Choice("bic", candidates, min(candidates, key=lambda candidate: candidate.bic))
-    rows = [
-        [f"{k}"]
-        + [f"{c.bic:.1f}{'*' if c is choice.best_row else ' '}" for c in candidates if c[1] == k]
-        for k in COMPONENTS
-    ]
 
     print(f"Old Faithful: {len(X)} eruptions, duration and waiting time to the next one.")
     print("BIC by number of components and covariance type; the smallest (*) is chosen.\n")
-    print(table(["components", *(f"{t} " for t in TYPES)], rows))
-    print(f"\n{len(candidates)} models fitted in {seconds:.2f} s. The chosen one:\n")
-    print(describe(choice.best_row.model, FEATURES))
+    print(criterion_table(selection))
+    print(f"\n{len(selection.table)} models fitted in {seconds:.2f} s. The chosen one:\n")
+    print(describe(selection.best, FEATURES))
     if find_spec("matplotlib") is None:
         print("for a picture, install matplotlib", file=sys.stderr)
         return
-    draw(choice, X, picture)
+    draw(selection, X, picture)
     print(f"\nPicture: {picture}")
 
 
-def _candidate(
-    X: NDArray[np.float64], covariance_type: CovarianceType, n_components: int
-) -> Candidate:
-    model = GaussianMixture(
-        n_components, covariance_type=covariance_type, tol=1e-6, max_iter=1000, random_state=0
-    ).fit(X)
-    return Candidate(covariance_type, n_components, model.bic(X), model)
-
-
-def draw(choice: Choice, X: NDArray[np.float64], path: str) -> None:
+def draw(selection: ModelSelection, X: NDArray[np.float64], path: str) -> None:
     """Draw the data with the chosen mixture, and the BIC of all, into a file.
 
     Parameters
     ----------
-    choice : Choice
-        The candidates.
+    selection : ModelSelection
+        What was chosen, and from what.
     X : ndarray of shape (n_samples, 2)
         The data.
     path : str
@@ -117,10 +83,10 @@ def draw(choice: Choice, X: NDArray[np.float64], path: str) -> None:
 
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
-    plot.clusters(choice.best_row.model, X, ax=left)
+    plot.clusters(selection.best, X, ax=left)
     left.set(xlabel=FEATURES[0], ylabel=FEATURES[1])
     left.set_title(f"Old Faithful: {len(X)} eruptions")
-    plot.selection(choice, ax=right)
+    plot.selection(selection, ax=right)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=200)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastgmm import GaussianMixture
+from fastgmm import GaussianMixture, ModelSelection
 from fastgmm._matrices import covariance_matrices
 
-__all__ = ["describe", "table"]
+__all__ = ["criterion_table", "describe", "table"]
 
 MAX_FEATURES = 6  # what fits across a screen
 
@@ -55,6 +55,31 @@ def describe(model: GaussianMixture, names: Sequence[str]) -> str:
     if d > shown:
         lines[-1] += f" {d - shown} more are not shown."
     return "\n".join(lines)
+
+
+def criterion_table(selection: ModelSelection) -> str:
+    """Set the criterion of all candidates in a table, with a star at the smallest.
+
+    Parameters
+    ----------
+    selection : ModelSelection
+        What `select_model` found.
+
+    Returns
+    -------
+    text : str
+        A line for each number of components, a column for each covariance type; "-" where the
+        fit failed.
+    """
+    cells = {}
+    for row in selection.table:
+        star = "*" if row is selection.best_row else " "
+        text = f"{getattr(row, selection.criterion):.1f}" if row.error is None else "-"
+        cells[row.n_components, row.covariance_type] = text + star
+    sizes = dict.fromkeys(k for k, _ in cells)
+    types = dict.fromkeys(kind for _, kind in cells)
+    rows = [[f"{k}", *(cells[k, kind] for kind in types)] for k in sizes]
+    return table(["components", *(f"{kind} " for kind in types)], rows)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
