@@ -80,16 +80,14 @@ class _Parser(argparse.ArgumentParser):
 # Each adds one command.
 COMMANDS: tuple[Callable[[Any], None], ...] = (
     add_demo,
-    add_detect,
-    add_fit,
-    add_info,
-    add_segment,
     add_fit,
     add_info,
     add_predict,
-    add_sample,
     add_score,
+    add_sample,
     add_select,
+    add_detect,
+    add_segment,
 )
 
 
