@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fastgmm: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, TypeError, MemoryError, OSError) as error:
+    except (ValueError, TypeError, ImportError, MemoryError, OSError) as error:
         print(f"fastgmm: error: {_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     return 0

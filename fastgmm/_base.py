@@ -14,14 +14,13 @@ from ._em import EMResult
 from ._inference import MixtureInference
 from ._multistart import Resume, Settings, fit_best_of
 from ._observers import Observer
-from ._sources import ArraySource, UnfitRow
+from ._opening import open_source
+from ._passes import LABEL
+from ._sources import RowSource, UnfitRow
 from ._structures import IllDefinedCovariance
 from ._threads import Workers
 from ._validation import (
-    check_rows,
-    check_sample_weight,
     ill_defined_message,
-    largest_fittable,
     params_of,
     unfit_message,
 )
@@ -120,24 +119,21 @@ class BaseMixture(CallbackSupport, MixtureInference):
             What ``predict`` returns for X after the fit.
         """
         fitted: Self = self.fit(X, y, sample_weight)
-        return fitted.predict(X)
+        return fitted._map(X, LABEL, fitted._kernel_params(), sample_weight)
 
     @with_callbacks
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
         """Return the fitted attributes."""
-        rows = check_rows(self, X, reset=True)
-        weights = check_sample_weight(sample_weight, len(rows))
-        n_counted = len(rows) if weights is None else int(np.count_nonzero(weights))
-        if n_counted < self.n_components:
-            raise ValueError(
-                "Expected n_samples >= n_components "
-                f"but got n_components = {self.n_components}, n_samples = {n_counted}"
-            )
-        settings = self._settings(rows.shape[1])
-        resume = self._resume(rows.shape[1])
-        rng = check_random_state(self.random_state)
         with Workers(self.n_threads) as workers:
-            source = ArraySource(rows, workers, weights, largest_fittable(rows))
+            source = open_source(self, X, workers, sample_weight, reset=True)
+            if source.n_counted < self.n_components:
+                raise ValueError(
+                    "Expected n_samples >= n_components "
+                    f"but got n_components = {self.n_components}, n_samples = {source.n_counted}"
+                )
+            settings = self._settings(source.n_features)
+            resume = self._resume(source.n_features)
+            rng = check_random_state(self.random_state)
             attributes_of = self._attributes_in(source.dtype)
             observers: list[Observer] = []
             if self.verbose:
@@ -147,7 +143,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
                 callbacks = CallbackObserver(
                     self,
                     X,
-                    y,
+                    y if y is not None else np.broadcast_to(np.nan, (source.n_rows,)),
                     attributes=attributes_of,
                     n_init=1 if resume else self.n_init,
                     max_iter=self.max_iter,
@@ -158,7 +154,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
                 outcome = fit_best_of(source, settings, rng, resume, observers)
                 source.check_finite()
             except UnfitRow as error:
-                raise ValueError(unfit_message(error, type(self).__name__)) from None
+                raise ValueError(unfit_message(error, self)) from None
             except IllDefinedCovariance:
                 raise ValueError(ill_defined_message(source.dtype)) from None
             self._warn(source, settings, outcome.best, outcome.n_distinct)
@@ -208,7 +204,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
         return attributes
 
     def _warn(
-        self, source: ArraySource, settings: Settings, best: EMResult, n_distinct: list[int]
+        self, source: RowSource, settings: Settings, best: EMResult, n_distinct: list[int]
     ) -> None:
         for found in n_distinct:
             if found < self.n_components:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _sampling, io
 from ._em import log_weights
+from ._opening import open_source
 from ._passes import (
     COMPONENT_LOG_DENSITIES,
     LABEL,
@@ -19,17 +20,15 @@ from ._passes import (
     MapPass,
     ScorePass,
 )
-from ._sources import ArraySource, UnfitRow
+from ._sources import UnfitRow, check_any_weight
 from ._structures import STRUCTURES, CovarianceStructure
 from ._threads import Workers
-from ._validation import (
-    check_rows,
-    check_sample_weight,
-    params_of,
-    unfit_message,
-)
+from ._validation import params_of, unfit_message
 
 Array = NDArray[np.float64]
+
+# An array of results for more rows is not made where it would only be averaged.
+_MANY_ROWS = 1 << 22
 
 
 class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
@@ -151,7 +150,8 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
             Natural logarithm, per unit of weight.
         """
         check_is_fitted(self)
-        if sample_weight is None and getattr(X, "dtype", None) == self.means_.dtype == np.float32:
+        is_float32 = isinstance(X, np.ndarray) and X.dtype == self.means_.dtype == np.float32
+        if sample_weight is None and is_float32 and len(np.asarray(X)) <= _MANY_ROWS:
             # the float32 mean of float32 numbers, like scikit-learn's, to the last digit
             return float(self.score_samples(X).mean())
         total, weight = self._sum(X, sample_weight, LOG_DENSITY)
@@ -215,11 +215,12 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self._kernel_params(np.zeros(len(self.means_)))
 
-    def _map(self, X: Any, what: int, params: Any) -> NDArray[Any]:
+    def _map(self, X: Any, what: int, params: Any, sample_weight: Any = None) -> NDArray[Any]:
         """Return a result for each row."""
-        rows = check_rows(self, X, reset=False)
+        # a column of weights is no feature
+        weight = sample_weight if isinstance(sample_weight, str) else None
         with Workers(self.n_threads) as workers:
-            source = ArraySource(rows, workers)
+            source = open_source(self, X, workers, weight, reset=False)
             dtype = np.result_type(source.dtype, self.means_.dtype)
             out: NDArray[Any] = self._reported(source.map_rows, MapPass(params, what, dtype))
         return out
@@ -229,15 +230,14 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ) -> tuple[float, float]:
         """Return a weighted sum over the rows, and the weight."""
         params = self._kernel_params()
-        rows = check_rows(self, X, reset=False)
-        weights = check_sample_weight(sample_weight, len(rows))
         with Workers(self.n_threads) as workers:
-            source = ArraySource(rows, workers, weights)
+            source = open_source(self, X, workers, sample_weight, reset=False)
             flat = self._reported(source.reduce, ScorePass(params, what, function))
+        check_any_weight(flat[1] > 0.0)
         return float(flat[0]), float(flat[1])
 
     def _reported(self, call: Any, task: Any) -> Any:
         try:
             return call(task)
         except UnfitRow as error:
-            raise ValueError(unfit_message(error, type(self).__name__)) from None
+            raise ValueError(unfit_message(error, self)) from None

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._passes import NO_LABELS, AssignPass, LabelledPass, OwnDistancePass, SeedPass
-from ._sources import ArraySource
+from ._sources import ArraySource, RowSource
 from ._stats import SufficientStats
 from ._structures import readonly
 
@@ -34,7 +34,7 @@ class Clustering(NamedTuple):
     labels: Labels  # (n,)
 
 
-def pilot(source: ArraySource) -> Array:
+def pilot(source: RowSource) -> Array:
     """Return a point (d,) near the rows, to take moments about before their mean is known."""
     first = source.take(np.arange(min(source.n_rows, 256)))
     finite = first[np.isfinite(first).all(axis=1)]  # the first pass will report the others

@@ -20,6 +20,7 @@ from ._kernels.pruned import Scratch
 from ._kernels.tiny import MOST
 from ._kernels.triangular import Triangular, pack
 from ._passes import NO_WEIGHTS, Block, BlockReducer, EMPass, ReducePass
+from ._sources import scratch_array
 from ._stats import SufficientStats
 from ._structures import readonly
 
@@ -147,7 +148,8 @@ class EMPasses:
             self._stage = "trial"
         bounds = bounds_for(params, self._last.mass, self._last.weight, self.n_rows)
         if self._labels is None:
-            self._labels = np.zeros(self.n_rows, np.uint16)
+            # 2 bytes a row: of very many rows in a file, since memory must not grow with them
+            self._labels = scratch_array((self.n_rows,), np.uint16)
         return PrunedPass(
             params,
             bounds,

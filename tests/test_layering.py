@@ -31,7 +31,7 @@ ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
         "_base", "_callback_driver", "_callbacks", "_conversion", "_history", "_inference",
-        "_validation", "_verbose", "io", "mixture",
+        "_opening", "_validation", "_verbose", "io", "mixture",
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "_sampling": NUMPY | NUMERICS,
     "_threads": NUMPY,
     "_passes": NUMPY | KERNELS | {"fastgmm._stats"},
-    "_sources": NUMPY | PASSES | {"fastgmm._kernels.finite"},
+    "_sources": NUMPY | PASSES | {"fastgmm._kernels.finite", "pyarrow"},
     "_observers": NUMPY,
     "_pruning": NUMPY | KERNELS | PASSES | {"fastgmm._stats", "fastgmm._structures"},
     "_em": NUMPY | NUMERICS | PASSES | WATCHING | {"fastgmm._pruning"},
@@ -62,6 +62,7 @@ MAY_IMPORT = {
     "_callbacks": NUMPY | SKLEARN | WATCHING | {"fastgmm._callback_driver"},
     "_conversion": NUMPY | SKLEARN,
     "_history": NUMPY | {"pandas"},
+    "_opening": NUMPY | PASSES | {"fastgmm._validation"},
     "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
     "_verbose": WATCHING,
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
@@ -72,10 +73,21 @@ MAY_IMPORT = {
     "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
     "__main__": {"fastgmm._cli"},
     "__init__": {
-        f"fastgmm.{name}" for name in ("_history", "_warmup", "_warnings", "io", "mixture")
+        f"fastgmm.{name}"
+        for name in ("_history", "_sources", "_warmup", "_warnings", "io", "mixture")
     },
 }
-OPTIONAL = {"matplotlib", "pandas", "dask", "pyarrow", "h5py", "zarr", "joblib", "threadpoolctl"}
+OPTIONAL = {
+    "matplotlib",
+    "pandas",
+    "dask",
+    "pyarrow",
+    "h5py",
+    "zarr",
+    "polars",
+    "joblib",
+    "threadpoolctl",
+}
 
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 each_file = pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(ROOT)) for p in FILES])

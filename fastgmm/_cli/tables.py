@@ -1,4 +1,4 @@
-"""Tables of numbers from ``.npy``, ``.npz`` and ``.csv`` files, and plain words on bad ones."""
+"""Tables of numbers from files, and plain words on bad ones."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from fastgmm import Parquet
+
 __all__ = ["read_table"]
 
+Table = NDArray[Any] | Parquet
 
-def read_table(path: str, columns: str | None = None) -> tuple[NDArray[Any], list[str]]:
+
+def read_table(path: str, columns: str | None = None) -> tuple[Table, list[str]]:
     """Read a table of real numbers.
 
     Parameters
     ----------
     path : str
         A ``.npy`` file (memory-mapped, never read whole), a ``.npz`` file with one array or one
-        called ``X``, or a ``.csv`` file with or without a header.
+        called ``X``, a ``.csv`` file with or without a header, or a ``.parquet`` file or a folder
+        of such (never read whole).
     columns : str, optional
         The columns to take, separated by commas: names, or numbers counted from 0.
 
     Returns
     -------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or Parquet, of shape (n_samples, n_features)
         The numbers.
     names : list of str
         The names of the columns.
@@ -40,9 +45,9 @@ def read_table(path: str, columns: str | None = None) -> tuple[NDArray[Any], lis
     ValueError
         If it is no table of real numbers, or has no such column.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = ".parquet" if Path(path).is_dir() else Path(path).suffix.lower()
     if suffix not in READERS:
-        raise ValueError(f"{path}: the name must end in {', '.join(READERS)}")
+        raise ValueError(f"{path}: the name must end in {', '.join(READERS)}, or be a folder")
     try:
         return READERS[suffix](path, columns)
     except (EOFError, ValueError, zipfile.BadZipFile) as error:
@@ -138,6 +143,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _read_parquet(path: str, columns: str | None) -> tuple[Table, list[str]]:
+    table = Parquet(path)
+    if columns is not None:
+        index = _column_index(table.names, columns)
+        table = Parquet(path, [table.names[j] for j in index])
+    return table, table.names
+
+
 def _column_index(names: list[str], columns: str | None) -> list[int]:
     if columns is None:
         return list(range(len(names)))
@@ -153,8 +166,9 @@ def _column_index(names: list[str], columns: str | None) -> list[int]:
     return index
 
 
-READERS: dict[str, Callable[[str, str | None], tuple[NDArray[Any], list[str]]]] = {
+READERS: dict[str, Callable[[str, str | None], tuple[Table, list[str]]]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".csv": _read_csv,
+    ".parquet": _read_parquet,
 }

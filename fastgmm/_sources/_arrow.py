@@ -1,0 +1,172 @@
+"""Rows of Arrow tables and data sets, and of Parquet files, by pyarrow."""
+
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._base import read_dtype
+from ._readers import BATCH_BYTES, Batch, check_weight_name
+
+_HEAD_ROWS = 16
+
+
+def import_pyarrow() -> Any:
+    """Return pyarrow with its data sets."""
+    try:
+        import pyarrow
+        import pyarrow.dataset
+    except ImportError as error:
+        raise ImportError(
+            'Reading Parquet files needs pyarrow: pip install "fastgmm[arrow]"'
+        ) from error
+    return pyarrow
+
+
+class Parquet:
+    """Columns of a Parquet file, of several, or of a folder of them.
+
+    ``fit``, ``predict``, ``score_samples`` and ``score`` take it as ``X``, and read it batch by
+    batch. The path alone will do where all columns are features.
+
+    Parameters
+    ----------
+    path : str, Path or list of them
+        A file, a folder whose files are read in the order of their names, or several files.
+    columns : sequence of str or None, default=None
+        The columns that are features, in this order. None: all; in ``predict`` and the like, those
+        the model was fitted to.
+
+    Attributes
+    ----------
+    names : list of str
+        The chosen columns.
+    shape : tuple of (int, int)
+        The numbers of rows and of chosen columns.
+
+    Raises
+    ------
+    ImportError
+        If pyarrow is not installed.
+    OSError
+        If there is no such file.
+    ValueError
+        If there is no such column.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import pyarrow, pyarrow.parquet
+    >>> from fastgmm import GaussianMixture, Parquet
+    >>> path = os.path.join(tempfile.mkdtemp(), "table.parquet")
+    >>> table = pyarrow.table({"id": ["a", "b", "c", "d"], "x": [1.0, 1.2, 7.0, 7.2]})
+    >>> pyarrow.parquet.write_table(table, path)
+    >>> model = GaussianMixture(2, random_state=0).fit(Parquet(path, columns=["x"]))
+    >>> model.predict(path)
+    array([0, 0, 1, 1])
+    """
+
+    def __init__(
+        self, path: str | Path | list[str | Path], columns: Sequence[str] | None = None
+    ) -> None:
+        pyarrow = import_pyarrow()
+        source = [str(one) for one in path] if isinstance(path, list) else str(path)
+        self.path = path
+        self.columns = None if columns is None else list(columns)
+        self.dataset = pyarrow.dataset.dataset(source, format="parquet")
+        known = self.dataset.schema.names
+        for name in self.columns or []:
+            if name not in known:
+                some = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
+                raise ValueError(f"{path} has no column {name!r}; there are {some}.")
+        self.names = known if self.columns is None else self.columns
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return the numbers of rows and of chosen columns."""
+        return self.dataset.count_rows(), len(self.names)
+
+
+class ArrowReader:
+    """Rows of a pyarrow table or data set, of which a column may be the weights.
+
+    ``columns`` are the features; None: all but the weights.
+    """
+
+    what = "The Arrow data"
+    advice = "Do not change the files meanwhile."
+
+    def __init__(self, data: Any, columns: list[str] | None, weight: str | None) -> None:
+        self._data = data
+        schema = data.schema
+        check_weight_name(weight, schema.names)
+        self._weight = weight
+        self.weighted = weight is not None
+        features = [name for name in columns or schema.names if name != weight]
+        self.names: list[str] | None = features
+        missing = [name for name in features if name not in schema.names]
+        if missing:
+            raise ValueError(f"X has no column {missing[0]!r}, which the model was fitted to.")
+        self.n_features = len(features)
+        self._read = [*features, *([weight] if weight is not None else [])]
+        types = [schema.field(name).type for name in self._read]
+        texts = [
+            repr(name) for name, kind in zip(self._read, types, strict=True) if not _is_number(kind)
+        ]
+        if texts:
+            raise ValueError(
+                f"X holds columns without numbers: {', '.join(texts)}. Choose other columns, or "
+                "encode them."
+            )
+        kinds = [_numpy_type(kind) for kind in types[: self.n_features]]
+        self.dtype = read_dtype(np.result_type(*kinds)) if kinds else np.dtype(np.float64)
+        self._step = max(1024, BATCH_BYTES // (8 * max(1, len(self._read))))
+        rows = data.num_rows if hasattr(data, "num_rows") else data.count_rows()
+        self.n_rows: int | None = int(rows)
+
+    def head(self) -> Any:
+        if hasattr(self._data, "num_rows"):
+            return self._data.select(self.names).slice(0, _HEAD_ROWS)
+        return self._data.head(_HEAD_ROWS, columns=self.names, **_LEAN)
+
+    def batches(self) -> Generator[Batch, None, None]:
+        for batch in self._record_batches():
+            columns = np.empty((self.n_features, batch.num_rows), self.dtype)
+            for j in range(self.n_features):
+                columns[j] = _numbers(batch.column(j))
+            yield columns.T, _numbers(batch.column(self.n_features)) if self.weighted else None
+
+    def _record_batches(self) -> Iterator[Any]:
+        if hasattr(self._data, "num_rows"):
+            yield from self._data.select(self._read).to_batches(max_chunksize=self._step)
+            return
+        yield from self._data.to_batches(columns=self._read, batch_size=self._step, **_LEAN)
+
+
+# pyarrow reads many batches ahead on its own, each of which takes memory.
+_LEAN = {"batch_readahead": 1, "fragment_readahead": 1}
+
+
+def _is_number(kind: Any) -> bool:
+    from pyarrow import types
+
+    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
+    return any(test(kind) for test in tests)
+
+
+def _numpy_type(kind: Any) -> np.dtype[Any]:
+    from pyarrow import types
+
+    return np.dtype(np.float64 if types.is_decimal(kind) else kind.to_pandas_dtype())
+
+
+def _numbers(column: Any) -> NDArray[Any]:
+    """Return a column as numbers, NaN for nulls."""
+    from pyarrow import types
+
+    if not types.is_floating(column.type):
+        column = column.cast("float64", safe=False)  # rounded, as NumPy does
+    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return values
