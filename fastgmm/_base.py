@@ -14,7 +14,7 @@ from ._em import EMResult
 from ._inference import MixtureInference
 from ._multistart import Resume, Settings, fit_best_of
 from ._observers import Observer
-from ._opening import open_source
+from ._opening import RowsLike, open_source
 from ._passes import LABEL
 from ._sources import RowSource, UnfitRow
 from ._structures import IllDefinedCovariance
@@ -53,7 +53,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
     lower_bounds_: list[float]
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: RowsLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Estimate the parameters by EM.
 
         Runs EM ``n_init`` times and keeps the run with the largest bound. Whatever goes wrong,
@@ -61,13 +61,17 @@ class BaseMixture(CallbackSupport, MixtureInference):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or a source of such rows
             The rows. Arrays of any layout, and memory-mapped ones, are read block by block and
-            never copied whole.
+            never copied whole. So are HDF5 data sets, Zarr arrays, pyarrow tables and data sets,
+            pandas and polars data frames; the path of a ``.npy`` file, a ``.parquet`` file or a
+            folder of such; `Parquet` and `Batches`. The result has the same bits for all of them.
+            Up to 64 MB are read once and kept.
         y : Ignored
             Not used, present for API consistency by convention.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts, non-negative. From a given start (``weights_init``,
+        sample_weight : array-like of shape (n_samples,), or str, default=None
+            How often each row counts, non-negative; or the name of a column of X, which is then
+            no feature. From a given start (``weights_init``,
             ``means_init`` and ``precisions_init``) a weight of 2 is the row twice and a weight
             of 0 no row at all, to rounding; rows of weight 0 are never chosen as seeds.
 
@@ -80,7 +84,15 @@ class BaseMixture(CallbackSupport, MixtureInference):
         ------
         ValueError
             If X or the weights hold NaN, infinities or the wrong shape; if there are fewer rows
-            than components; if a covariance is not positive definite.
+            than components; if a covariance is not positive definite; if a source holds other
+            rows when it is read again.
+        TypeError
+            If X is an iterator, which could be read only once.
+        ImportError
+            If reading X needs a library that is not installed.
+        OSError
+            If a file cannot be read, or the disk has no room for a temporary file: finding a
+            start from all of up to 2**22 rows may need one (see ``init_size``).
 
         Warns
         -----
@@ -100,14 +112,14 @@ class BaseMixture(CallbackSupport, MixtureInference):
         return self
 
     def fit_predict(
-        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+        self, X: RowsLike, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[np.int64]:
         """Estimate the parameters and return the component of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows, as in ``fit``.
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (n_samples,), default=None

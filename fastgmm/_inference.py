@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _sampling, io
 from ._em import log_weights
-from ._opening import open_source
+from ._opening import RowsLike, open_source
 from ._passes import (
     COMPONENT_LOG_DENSITIES,
     LABEL,
@@ -48,13 +48,13 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _structure(self) -> CovarianceStructure:
         return STRUCTURES[self.covariance_type]
 
-    def score_samples(self, X: ArrayLike) -> NDArray[Any]:
+    def score_samples(self, X: RowsLike) -> NDArray[Any]:
         """Compute the log-density of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
 
         Returns
         -------
@@ -64,13 +64,13 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self._map(X, LOG_DENSITY, self._kernel_params())
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+    def predict(self, X: RowsLike) -> NDArray[np.int64]:
         """Return the most probable component of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
 
         Returns
         -------
@@ -79,13 +79,13 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self._map(X, LABEL, self._kernel_params())
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_proba(self, X: RowsLike) -> NDArray[Any]:
         """Return the probability of each component given each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
 
         Returns
         -------
@@ -94,13 +94,13 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self._map(X, PROBABILITIES, self._kernel_params())
 
-    def component_log_density(self, X: ArrayLike) -> NDArray[Any]:
+    def component_log_density(self, X: RowsLike) -> NDArray[Any]:
         """Compute the log-density of each row under each component, without the weights.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
 
         Returns
         -------
@@ -109,13 +109,13 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self._map(X, COMPONENT_LOG_DENSITIES, self._unweighted_params())
 
-    def mahalanobis(self, X: ArrayLike) -> NDArray[Any]:
+    def mahalanobis(self, X: RowsLike) -> NDArray[Any]:
         """Compute the Mahalanobis distance of each row from each component.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
 
         Returns
         -------
@@ -132,16 +132,16 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         distances: NDArray[Any] = np.sqrt(densities, out=densities)
         return distances
 
-    def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: RowsLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Compute the mean log-density of the rows.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
         y : Ignored
             Not used, present for API consistency by convention.
-        sample_weight : array-like of shape (n_samples,), default=None
+        sample_weight : array-like of shape (n_samples,), or str, default=None
             How often each row counts in the mean.
 
         Returns

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ._sources import ArraySource, RowSource, StreamSource, _scratch
 from ._sources._arrow import ArrowReader, Parquet
@@ -24,6 +25,9 @@ from ._sources._readers import (
 )
 from ._threads import Workers
 from ._validation import check_rows, check_sample_weight, largest_fittable
+
+# What may hold rows, as far as types can tell.
+RowsLike = ArrayLike | Batches | Parquet | Path
 
 
 class Wish(NamedTuple):

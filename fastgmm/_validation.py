@@ -44,10 +44,14 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> NDArray[Any]:
 
 def _text_columns(X: Any) -> str:
     """Return what to say of a data frame's columns that hold no numbers; nothing if all do."""
-    types = getattr(X, "dtypes", None)
-    if types is None or not hasattr(types, "items"):
+    if not (hasattr(X, "dtypes") and hasattr(X, "columns")):
         return ""
-    names = [repr(name) for name, dtype in types.items() if getattr(dtype, "kind", "O") in "OSU"]
+    names = [
+        repr(name)
+        for name, dtype in zip(X.columns, X.dtypes, strict=True)
+        if not (hasattr(dtype, "is_numeric") and dtype.is_numeric())  # polars
+        and getattr(dtype, "kind", "O") in "OSU"
+    ]
     if not names:
         return ""
     return f". Columns without numbers: {', '.join(names)}. Leave them out, or encode them."

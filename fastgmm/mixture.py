@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ._base import BaseMixture
 from ._conversion import converted, is_sklearn_mixture
 from ._multistart import Settings
+from ._opening import RowsLike
 from ._passes import LOG_DENSITY, PROBABILITIES
 from ._structures import Params
 from ._validation import (
@@ -223,14 +224,14 @@ class GaussianMixture(BaseMixture):
             precisions_cholesky=factors,
         )
 
-    def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def bic(self, X: RowsLike, sample_weight: ArrayLike | None = None) -> float:
         """Compute the Bayesian information criterion; the lower the better.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        sample_weight : array-like of shape (n_samples,), default=None
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
             How often each row counts; n is then the sum of the weights.
 
         Returns
@@ -245,14 +246,14 @@ class GaussianMixture(BaseMixture):
         total, n = self._sum(X, sample_weight, LOG_DENSITY)
         return -2.0 * total + self._n_parameters() * math.log(n)
 
-    def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def aic(self, X: RowsLike, sample_weight: ArrayLike | None = None) -> float:
         """Compute the Akaike information criterion; the lower the better.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        sample_weight : array-like of shape (n_samples,), default=None
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
             How often each row counts.
 
         Returns
@@ -268,7 +269,7 @@ class GaussianMixture(BaseMixture):
         total, _ = self._sum(X, sample_weight, LOG_DENSITY)
         return -2.0 * total + 2.0 * self._n_parameters()
 
-    def icl(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def icl(self, X: RowsLike, sample_weight: ArrayLike | None = None) -> float:
         """Compute the integrated completed likelihood; the lower the better.
 
         Like ``bic``, with a penalty for rows that could belong to several components: it prefers
@@ -276,9 +277,9 @@ class GaussianMixture(BaseMixture):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        sample_weight : array-like of shape (n_samples,), default=None
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
             How often each row counts; n is then the sum of the weights.
 
         Returns

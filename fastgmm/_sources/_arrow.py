@@ -1,5 +1,7 @@
 """Rows of Arrow tables and data sets, and of Parquet files, by pyarrow."""
 
+import errno
+import os
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,9 @@ class Parquet:
     ) -> None:
         pyarrow = import_pyarrow()
         source = [str(one) for one in path] if isinstance(path, list) else str(path)
+        for one in [source] if isinstance(source, str) else source:
+            if not Path(one).exists():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), one)
         self.path = path
         self.columns = None if columns is None else list(columns)
         self.dataset = pyarrow.dataset.dataset(source, format="parquet")

@@ -258,6 +258,7 @@ class StreamSource:
             for rows, weights in batches:
                 if stopped():
                     return
+                self._see_length(total + len(rows), at_least=True)
                 if weights is None and self._given is not None:
                     weights = self._given[total : total + len(rows)]
                 if weights is not None:
@@ -272,7 +273,6 @@ class StreamSource:
                         slab.weights[a:b] = weights[begin:end]
                     total += end - begin
                     begin = end
-                    self._see_length(total, at_least=True)
                     if b == size:
                         yield _readonly(slab)
                         slab = self._empty(total, size)
