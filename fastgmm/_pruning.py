@@ -149,7 +149,11 @@ class EMPasses:
         bounds = bounds_for(params, self._last.mass, self._last.weight, self.n_rows)
         if self._labels is None:
             # 2 bytes a row: of very many rows in a file, since memory must not grow with them
-            self._labels = scratch_array((self.n_rows,), np.uint16)
+            try:
+                self._labels = scratch_array((self.n_rows,), np.uint16)
+            except OSError:  # the disk is full: slower, but it works
+                self.prune = False
+                return None
         return PrunedPass(
             params,
             bounds,
