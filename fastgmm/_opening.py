@@ -122,7 +122,7 @@ def _read_record_batch(X: Any, wish: Wish) -> Reader:
 
 def _read_parquet(X: Parquet, wish: Wish) -> Reader:
     # A file may hold more than features: a model takes the columns it knows.
-    return ArrowReader(X.dataset, X.columns or wish.features, wish.weight)
+    return ArrowReader(X.dataset, X.columns or wish.features, wish.weight, files=True)
 
 
 def _is_frame(X: Any, wish: Wish) -> bool:

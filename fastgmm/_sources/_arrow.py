@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._base import read_dtype
-from ._readers import BATCH_BYTES, Batch, check_weight_name
+from ._readers import Batch, check_weight_name
 
 _HEAD_ROWS = 16
+# pyarrow keeps several batches while it makes one, and reads ahead on its own.
+_BATCH_BYTES = 4 << 20
+_BUFFER_BYTES = 1 << 20
+_LEAN = {"batch_readahead": 0, "fragment_readahead": 0}
 
 
 def import_pyarrow() -> Any:
@@ -66,8 +70,10 @@ class Parquet:
     >>> table = pyarrow.table({"id": ["a", "b", "c", "d"], "x": [1.0, 1.2, 7.0, 7.2]})
     >>> pyarrow.parquet.write_table(table, path)
     >>> model = GaussianMixture(2, random_state=0).fit(Parquet(path, columns=["x"]))
-    >>> model.predict(path)
-    array([0, 0, 1, 1])
+    >>> sorted(model.means_[:, 0].round(2).tolist())
+    [1.1, 7.1]
+    >>> model.predict(path).shape  # the path alone: the model takes the column it knows
+    (4,)
     """
 
     def __init__(
@@ -97,14 +103,18 @@ class Parquet:
 class ArrowReader:
     """Rows of a pyarrow table or data set, of which a column may be the weights.
 
-    ``columns`` are the features; None: all but the weights.
+    ``columns`` are the features; None: all but the weights.  ``files`` tells that the data set is
+    one of Parquet files, neither filtered nor partitioned, which are then read one by one.
     """
 
     what = "The Arrow data"
     advice = "Do not change the files meanwhile."
 
-    def __init__(self, data: Any, columns: list[str] | None, weight: str | None) -> None:
+    def __init__(
+        self, data: Any, columns: list[str] | None, weight: str | None, *, files: bool = False
+    ) -> None:
         self._data = data
+        self._files = files
         schema = data.schema
         check_weight_name(weight, schema.names)
         self._weight = weight
@@ -127,31 +137,50 @@ class ArrowReader:
             )
         kinds = [_numpy_type(kind) for kind in types[: self.n_features]]
         self.dtype = read_dtype(np.result_type(*kinds)) if kinds else np.dtype(np.float64)
-        self._step = max(1024, BATCH_BYTES // (8 * max(1, len(self._read))))
+        self._step = max(1024, _BATCH_BYTES // (8 * max(1, len(self._read))))
         rows = data.num_rows if hasattr(data, "num_rows") else data.count_rows()
         self.n_rows: int | None = int(rows)
 
     def head(self) -> Any:
         if hasattr(self._data, "num_rows"):
             return self._data.select(self.names).slice(0, _HEAD_ROWS)
-        return self._data.head(_HEAD_ROWS, columns=self.names, **_LEAN)
+        lean: dict[str, Any] = dict(_LEAN)
+        if self._files:
+            options = import_pyarrow().dataset.ParquetFragmentScanOptions
+            lean["fragment_scan_options"] = options(use_buffered_stream=True, pre_buffer=False)
+        return self._data.head(_HEAD_ROWS, columns=self.names, batch_size=_HEAD_ROWS, **lean)
 
     def batches(self) -> Generator[Batch, None, None]:
         for batch in self._record_batches():
             columns = np.empty((self.n_features, batch.num_rows), self.dtype)
             for j in range(self.n_features):
-                columns[j] = _numbers(batch.column(j))
-            yield columns.T, _numbers(batch.column(self.n_features)) if self.weighted else None
+                columns[j] = _numbers(batch.column(self._read[j]))
+            yield columns.T, _numbers(batch.column(self._weight)) if self.weighted else None
 
     def _record_batches(self) -> Iterator[Any]:
         if hasattr(self._data, "num_rows"):
             yield from self._data.select(self._read).to_batches(max_chunksize=self._step)
             return
+        if self._files:
+            yield from self._file_batches()
+            return
         yield from self._data.to_batches(columns=self._read, batch_size=self._step, **_LEAN)
 
+    def _file_batches(self) -> Iterator[Any]:
+        """Yield the batches of one file after the other.
 
-# pyarrow reads many batches ahead on its own, each of which takes memory.
-_LEAN = {"batch_readahead": 1, "fragment_readahead": 1}
+        The scanner of data sets would do, but keeps whole groups of rows: several times the memory.
+        """
+        from pyarrow.parquet import ParquetFile
+
+        for part in self._data.get_fragments():
+            with ParquetFile(
+                part.path, filesystem=part.filesystem, buffer_size=_BUFFER_BYTES, pre_buffer=False
+            ) as file:
+                missing = [name for name in self._read if name not in file.schema_arrow.names]
+                if missing:
+                    raise ValueError(f"{part.path} has no column {missing[0]!r}.")
+                yield from file.iter_batches(batch_size=self._step, columns=self._read)
 
 
 def _is_number(kind: Any) -> bool:
