@@ -57,9 +57,10 @@ def sample_rows(
         rows: ArraySource = source.gather()
         return rows
     counted = source.n_counted
-    ranks = np.arange(counted)
     if counted > size:
         ranks = _sample_without_replacement(counted, size, rng)
+    else:
+        ranks = np.arange(counted)
     sampled: ArraySource = source.sample(ranks)
     return sampled
 

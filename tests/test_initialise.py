@@ -226,6 +226,24 @@ def test_rows_are_sampled_only_where_there_are_more():
 
 
 @pytest.mark.nojit
+def test_sampling_takes_memory_of_the_sample_only():
+    class Many:
+        n_rows = n_counted = 10**9
+        n_features = 8
+
+        def sample(self, ranks):
+            return ranks
+
+    tracemalloc.start()
+    try:
+        assert len(sample_rows(Many(), None, 2, np.random.RandomState(0))) == 2**20
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * 2**20
+
+
+@pytest.mark.nojit
 def test_the_default_sample_is_bounded_in_bytes():
     assert ALL_ROWS == 2**22
     for d, k, size in ((1, 2, 2**23), (8, 2, 2**20), (1000, 2, 8388), (1000, 500, 32000)):

@@ -197,6 +197,8 @@ def test_bad_weights():
 def test_paths_that_lead_nowhere(tmp_path):
     with pytest.raises(ValueError, match=r"is not a path to a \.npy file"):
         fit("rows.txt")
+    with pytest.raises(ValueError, match="holds no Parquet files"):
+        fit(tmp_path)
     for missing in (tmp_path / "x.parquet", [tmp_path / "x.parquet"]):
         with pytest.raises(FileNotFoundError, match=r"x\.parquet"):
             Parquet(missing)

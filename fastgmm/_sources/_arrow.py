@@ -59,7 +59,7 @@ class Parquet:
     OSError
         If there is no such file.
     ValueError
-        If there is no such column.
+        If there is no such column, or the folder holds no such file.
 
     Examples
     --------
@@ -87,6 +87,8 @@ class Parquet:
         self.path = path
         self.columns = None if columns is None else list(columns)
         self.dataset = pyarrow.dataset.dataset(source, format="parquet")
+        if not self.dataset.files:
+            raise ValueError(f"{path} holds no Parquet files.")
         known = self.dataset.schema.names
         for name in self.columns or []:
             if name not in known:
