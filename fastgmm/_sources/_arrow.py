@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +147,16 @@ class ArrowReader:
     def head(self) -> Any:
         if hasattr(self._data, "num_rows"):
             return self._data.select(self.names).slice(0, _HEAD_ROWS)
-        lean: dict[str, Any] = dict(_LEAN)
-        if self._files:
-            options = import_pyarrow().dataset.ParquetFragmentScanOptions
-            lean["fragment_scan_options"] = options(use_buffered_stream=True, pre_buffer=False)
-        return self._data.head(_HEAD_ROWS, columns=self.names, batch_size=_HEAD_ROWS, **lean)
+        if not self._files:
+            return self._data.head(_HEAD_ROWS, columns=self.names, **_LEAN)
+        heads = [np.empty((0, self.n_features), self.dtype)]
+        with closing(self.batches()) as batches:
+            for rows, _ in batches:
+                heads.append(rows[:_HEAD_ROWS])
+                if sum(map(len, heads)) >= _HEAD_ROWS:
+                    break
+        columns = np.concatenate(heads).T.copy()
+        return import_pyarrow().table(dict(zip(self.names or [], columns, strict=True)))
 
     def batches(self) -> Generator[Batch, None, None]:
         for batch in self._record_batches():
