@@ -61,10 +61,10 @@ _CHILD = """
 import json, sys, warnings
 import numpy as np
 module, data, params = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+exec(sys.argv[4])
 warnings.simplefilter("ignore")
 GaussianMixture = getattr(__import__(module, fromlist=["GaussianMixture"]), "GaussianMixture")
-X = np.load(data)
-GaussianMixture(**params | {"max_iter": 2}).fit(X[: 20 * params["n_components"]].copy())
+GaussianMixture(**params | {"max_iter": 2}).fit(few)
 print("ready", flush=True)
 sys.stdin.readline()
 model = GaussianMixture(**params).fit(X)
@@ -73,12 +73,17 @@ sys.stdin.readline()
 """
 
 
-def fit_memory(module, data, params):
+_LOADED = "X = np.load(data); few = X[: 20 * params['n_components']].copy()"
+
+
+def fit_memory(module, data, params, opening=_LOADED):
     """Fit in a fresh, warmed-up process; give its peak anonymous memory above that before, in MB.
+
+    opening : code that makes of ``data`` the rows X, and a ``few`` to compile with.
 
     Linux only: the parent reads RssAnon of the child, so that no lock of the child hides a peak.
     """
-    return watch_memory(_CHILD, module, data, json.dumps(params))
+    return watch_memory(_CHILD, module, data, json.dumps(params), opening)
 
 
 def watch_memory(code, *args):

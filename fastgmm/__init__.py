@@ -5,6 +5,8 @@ from types import ModuleType
 
 from ._conditioning import ConditionalMixtures
 from ._history import History
+from ._sources._arrow import Parquet
+from ._sources._readers import Batches
 from ._warmup import warmup
 from ._warnings import FitWarning
 from .io import load
@@ -14,12 +16,14 @@ from .selection import ModelSelection, select_model
 
 __version__ = "0.1.0"
 __all__ = [
+    "Batches",
     "ConditionalMixtures",
     "FitWarning",
     "GaussianMixture",
     "GaussianMixtureOutlierDetector",
     "History",
     "ModelSelection",
+    "Parquet",
     "load",
     "select_model",
     "warmup",

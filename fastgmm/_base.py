@@ -14,14 +14,13 @@ from ._em import EMResult
 from ._inference import MixtureInference
 from ._multistart import Resume, Settings, fit_best_of
 from ._observers import Observer
-from ._sources import ArraySource, UnfitRow
+from ._opening import RowsLike, open_source
+from ._passes import LABEL
+from ._sources import RowSource, UnfitRow
 from ._structures import IllDefinedCovariance
 from ._threads import Workers
 from ._validation import (
-    check_rows,
-    check_sample_weight,
     ill_defined_message,
-    largest_fittable,
     params_of,
     unfit_message,
 )
@@ -54,7 +53,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
     lower_bounds_: list[float]
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: RowsLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Estimate the parameters by EM.
 
         Runs EM ``n_init`` times and keeps the run with the largest bound. Whatever goes wrong,
@@ -62,13 +61,17 @@ class BaseMixture(CallbackSupport, MixtureInference):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or a source of such rows
             The rows. Arrays of any layout, and memory-mapped ones, are read block by block and
-            never copied whole.
+            never copied whole. So are HDF5 data sets, Zarr arrays, pyarrow tables and data sets,
+            pandas and polars data frames; the path of a ``.npy`` file, a ``.parquet`` file or a
+            folder of such; `Parquet` and `Batches`. The result has the same bits for all of them.
+            Up to 64 MB are read once and kept.
         y : Ignored
             Not used, present for API consistency by convention.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts, non-negative. From a given start (``weights_init``,
+        sample_weight : array-like of shape (n_samples,), or str, default=None
+            How often each row counts, non-negative; or the name of a column of X, which is then
+            no feature. From a given start (``weights_init``,
             ``means_init`` and ``precisions_init``) a weight of 2 is the row twice and a weight
             of 0 no row at all, to rounding; rows of weight 0 are never chosen as seeds.
 
@@ -81,7 +84,15 @@ class BaseMixture(CallbackSupport, MixtureInference):
         ------
         ValueError
             If X or the weights hold NaN, infinities or the wrong shape; if there are fewer rows
-            than components; if a covariance is not positive definite.
+            than components; if a covariance is not positive definite; if a source holds other
+            rows when it is read again.
+        TypeError
+            If X is an iterator, which could be read only once.
+        ImportError
+            If reading X needs a library that is not installed.
+        OSError
+            If a file cannot be read, or the disk has no room for a temporary file: finding a
+            start from all of up to 2**22 rows may need one (see ``init_size``).
 
         Warns
         -----
@@ -101,14 +112,14 @@ class BaseMixture(CallbackSupport, MixtureInference):
         return self
 
     def fit_predict(
-        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+        self, X: RowsLike, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[np.int64]:
         """Estimate the parameters and return the component of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows, as in ``fit``.
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -120,24 +131,21 @@ class BaseMixture(CallbackSupport, MixtureInference):
             What ``predict`` returns for X after the fit.
         """
         fitted: Self = self.fit(X, y, sample_weight)
-        return fitted.predict(X)
+        return fitted._map(X, LABEL, fitted._kernel_params(), sample_weight=sample_weight)
 
     @with_callbacks
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
         """Return the fitted attributes."""
-        rows = check_rows(self, X, reset=True)
-        weights = check_sample_weight(sample_weight, len(rows))
-        n_counted = len(rows) if weights is None else int(np.count_nonzero(weights))
-        if n_counted < self.n_components:
-            raise ValueError(
-                "Expected n_samples >= n_components "
-                f"but got n_components = {self.n_components}, n_samples = {n_counted}"
-            )
-        settings = self._settings(rows.shape[1])
-        resume = self._resume(rows.shape[1])
-        rng = check_random_state(self.random_state)
         with Workers(self.n_threads) as workers:
-            source = ArraySource(rows, workers, weights, largest_fittable(rows))
+            source = open_source(self, X, workers, sample_weight, reset=True)
+            if source.n_counted < self.n_components:
+                raise ValueError(
+                    "Expected n_samples >= n_components "
+                    f"but got n_components = {self.n_components}, n_samples = {source.n_counted}"
+                )
+            settings = self._settings(source.n_features)
+            resume = self._resume(source.n_features)
+            rng = check_random_state(self.random_state)
             attributes_of = self._attributes_in(source.dtype)
             observers: list[Observer] = []
             if self.verbose:
@@ -147,7 +155,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
                 callbacks = CallbackObserver(
                     self,
                     X,
-                    y,
+                    y if y is not None else np.broadcast_to(np.nan, (source.n_rows,)),
                     attributes=attributes_of,
                     n_init=1 if resume else self.n_init,
                     max_iter=self.max_iter,
@@ -158,7 +166,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
                 outcome = fit_best_of(source, settings, rng, resume, observers)
                 source.check_finite()
             except UnfitRow as error:
-                raise ValueError(unfit_message(error, type(self).__name__)) from None
+                raise ValueError(unfit_message(error, self)) from None
             except IllDefinedCovariance:
                 raise ValueError(ill_defined_message(source.dtype)) from None
             self._warn(source, settings, outcome.best, outcome.n_distinct)
@@ -208,7 +216,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
         return attributes
 
     def _warn(
-        self, source: ArraySource, settings: Settings, best: EMResult, n_distinct: list[int]
+        self, source: RowSource, settings: Settings, best: EMResult, n_distinct: list[int]
     ) -> None:
         for found in n_distinct:
             if found < self.n_components:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._inference import MixtureInference
+from ._opening import RowsLike
 from ._passes import COMPONENT_LOG_DENSITIES, LOG_DENSITY
 
 Array = NDArray[np.float64]
@@ -37,14 +38,14 @@ class Criteria(NamedTuple):
 class InformationCriteria(MixtureInference):
     """Mixin: the criteria that compare mixtures fitted to the same rows."""
 
-    def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def bic(self, X: RowsLike, sample_weight: ArrayLike | None = None) -> float:
         """Compute the Bayesian information criterion; the lower the better.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        sample_weight : array-like of shape (n_samples,), default=None
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
             How often each row counts; n is then the sum of the weights.
 
         Returns
@@ -59,14 +60,14 @@ class InformationCriteria(MixtureInference):
         total, n = self._sum(X, sample_weight, LOG_DENSITY)
         return _bic(total, n, self._n_parameters())
 
-    def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def aic(self, X: RowsLike, sample_weight: ArrayLike | None = None) -> float:
         """Compute the Akaike information criterion; the lower the better.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        sample_weight : array-like of shape (n_samples,), default=None
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
             How often each row counts.
 
         Returns
@@ -82,7 +83,7 @@ class InformationCriteria(MixtureInference):
         total, _ = self._sum(X, sample_weight, LOG_DENSITY)
         return _aic(total, self._n_parameters())
 
-    def icl(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def icl(self, X: RowsLike, sample_weight: ArrayLike | None = None) -> float:
         """Compute the integrated completed likelihood; the lower the better.
 
         Like ``bic``, with a penalty for rows that could belong to several components: it prefers
@@ -90,9 +91,9 @@ class InformationCriteria(MixtureInference):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        sample_weight : array-like of shape (n_samples,), default=None
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
             How often each row counts; n is then the sum of the weights.
 
         Returns
@@ -110,16 +111,14 @@ class InformationCriteria(MixtureInference):
         completed, n = self._sum(X, sample_weight, COMPONENT_LOG_DENSITIES, _largest)
         return _bic(completed, n, self._n_parameters())
 
-    def information_criteria(
-        self, X: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> Criteria:
+    def information_criteria(self, X: RowsLike, sample_weight: ArrayLike | None = None) -> Criteria:
         """Compute the log-likelihood, AIC, BIC and ICL in one pass over the rows.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        sample_weight : array-like of shape (n_samples,), default=None
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
             How often each row counts.
 
         Returns

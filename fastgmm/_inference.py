@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _sampling, io
 from ._em import log_weights
+from ._opening import RowsLike, open_source
 from ._passes import (
     COMPONENT_LOG_DENSITIES,
     LABEL,
@@ -20,17 +21,15 @@ from ._passes import (
     MapPass,
     ScorePass,
 )
-from ._sources import ArraySource, UnfitRow
+from ._sources import UnfitRow, check_any_weight
 from ._structures import STRUCTURES, CovarianceStructure
 from ._threads import Workers
-from ._validation import (
-    check_rows,
-    check_sample_weight,
-    params_of,
-    unfit_message,
-)
+from ._validation import params_of, unfit_message
 
 Array = NDArray[np.float64]
+
+# An array of results for more rows is not made where it would only be averaged.
+_MANY_ROWS = 1 << 22
 
 
 class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
@@ -50,13 +49,13 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _structure(self) -> CovarianceStructure:
         return STRUCTURES[self.covariance_type]
 
-    def score_samples(self, X: ArrayLike) -> NDArray[Any]:
+    def score_samples(self, X: RowsLike) -> NDArray[Any]:
         """Compute the log-density of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
 
         Returns
         -------
@@ -66,13 +65,13 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self._map(X, LOG_DENSITY, self._kernel_params())
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+    def predict(self, X: RowsLike) -> NDArray[np.int64]:
         """Return the most probable component of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
 
         Returns
         -------
@@ -81,13 +80,13 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self._map(X, LABEL, self._kernel_params())
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+    def predict_proba(self, X: RowsLike) -> NDArray[Any]:
         """Return the probability of each component given each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
 
         Returns
         -------
@@ -96,13 +95,13 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self._map(X, PROBABILITIES, self._kernel_params())
 
-    def component_log_density(self, X: ArrayLike) -> NDArray[Any]:
+    def component_log_density(self, X: RowsLike) -> NDArray[Any]:
         """Compute the log-density of each row under each component, without the weights.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
 
         Returns
         -------
@@ -111,13 +110,13 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self._map(X, COMPONENT_LOG_DENSITIES, self._unweighted_params())
 
-    def mahalanobis(self, X: ArrayLike) -> NDArray[Any]:
+    def mahalanobis(self, X: RowsLike) -> NDArray[Any]:
         """Compute the Mahalanobis distance of each row from each component.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
 
         Returns
         -------
@@ -134,16 +133,16 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         distances: NDArray[Any] = np.sqrt(densities, out=densities)
         return distances
 
-    def score(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: RowsLike, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """Compute the mean log-density of the rows.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows: anything that ``fit`` takes.
         y : Ignored
             Not used, present for API consistency by convention.
-        sample_weight : array-like of shape (n_samples,), default=None
+        sample_weight : array-like of shape (n_samples,), or str, default=None
             How often each row counts in the mean.
 
         Returns
@@ -152,7 +151,8 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
             Natural logarithm, per unit of weight.
         """
         check_is_fitted(self)
-        if sample_weight is None and getattr(X, "dtype", None) == self.means_.dtype == np.float32:
+        is_float32 = isinstance(X, np.ndarray) and X.dtype == self.means_.dtype == np.float32
+        if sample_weight is None and is_float32 and len(np.asarray(X)) <= _MANY_ROWS:
             # the float32 mean of float32 numbers, like scikit-learn's, to the last digit
             return float(self.score_samples(X).mean())
         total, weight = self._sum(X, sample_weight, LOG_DENSITY)
@@ -216,11 +216,14 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self._kernel_params(np.zeros(len(self.means_)))
 
-    def _map(self, X: Any, what: int, params: Any, function: Any = None) -> NDArray[Any]:
+    def _map(
+        self, X: Any, what: int, params: Any, function: Any = None, *, sample_weight: Any = None
+    ) -> NDArray[Any]:
         """Return a result for each row: what the kernels give, or a function of a block's."""
-        rows = check_rows(self, X, reset=False)
+        # a column of weights is no feature
+        weight = sample_weight if isinstance(sample_weight, str) else None
         with Workers(self.n_threads) as workers:
-            source = ArraySource(rows, workers)
+            source = open_source(self, X, workers, weight, reset=False)
             dtype = np.result_type(source.dtype, self.means_.dtype)
             task = MapPass(params, what, dtype, function)
             out: NDArray[Any] = self._reported(source.map_rows, task)
@@ -231,15 +234,14 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ) -> tuple[float, ...]:
         """Return weighted sums over the rows, one for each function or one, and the weight."""
         params = self._kernel_params()
-        rows = check_rows(self, X, reset=False)
-        weights = check_sample_weight(sample_weight, len(rows))
         with Workers(self.n_threads) as workers:
-            source = ArraySource(rows, workers, weights)
+            source = open_source(self, X, workers, sample_weight, reset=False)
             flat = self._reported(source.reduce, ScorePass(params, what, functions))
+        check_any_weight(flat[-1] > 0.0)
         return tuple(flat.tolist())
 
     def _reported(self, call: Any, task: Any) -> Any:
         try:
             return call(task)
         except UnfitRow as error:
-            raise ValueError(unfit_message(error, type(self).__name__)) from None
+            raise ValueError(unfit_message(error, self)) from None

@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from ._kmeans import Clustering, kmeans, labelled_stats, pilot, seed
 from ._passes import Block, MomentsPass
 from ._rules import MaximumLikelihood
-from ._sources import ArraySource
+from ._sources import ArraySource, RowSource
 from ._stats import SufficientStats, unpack
 from ._structures import Scatter, readonly
 from ._threads import Tree
 
 Array = NDArray[np.float64]
 
-# Above this many rows the start is found from a random sample of as many.
-DEFAULT_INIT_SIZE = 1 << 22
+# With more rows than these the start is found from a random sample, of 64 MB of float64 numbers.
+ALL_ROWS = 1 << 22
+_SAMPLE_NUMBERS = 1 << 23
+_SAMPLE_ROWS_EACH = 64  # and no fewer rows than these for each component
 
 
 class Start(NamedTuple):
@@ -40,19 +42,29 @@ def _from_stats(stats: SufficientStats, rule: MaximumLikelihood, n_distinct: int
     return Start(mass / stats.weight, means, covariances, n_distinct)
 
 
+def default_init_size(n_features: int, n_components: int) -> int:
+    """Return how many rows a sample has if there are too many for all of them."""
+    return max(_SAMPLE_NUMBERS // n_features, _SAMPLE_ROWS_EACH * n_components)
+
+
 def sample_rows(
-    source: ArraySource, init_size: int | None, rng: np.random.RandomState
+    source: RowSource, init_size: int | None, n_components: int, rng: np.random.RandomState
 ) -> ArraySource:
     """Return the rows to start from: all, or a sample where there are more than ``init_size``."""
-    size = DEFAULT_INIT_SIZE if init_size is None else init_size
+    size = init_size
+    if size is None:
+        size = default_init_size(source.n_features, n_components)
+        size = max(size, ALL_ROWS) if source.n_rows <= ALL_ROWS else size
     if source.n_rows <= size:
-        return source
-    if source.weights is None:
-        return source.sample(_sample_without_replacement(source.n_rows, size, rng))
-    counted = np.flatnonzero(source.weights)
-    if len(counted) > size:
-        counted = counted[_sample_without_replacement(len(counted), size, rng)]
-    return source.sample(counted)
+        rows: ArraySource = source.gather()
+        return rows
+    counted = source.n_counted
+    if counted > size:
+        ranks = _sample_without_replacement(counted, size, rng)
+    else:
+        ranks = np.arange(counted)
+    sampled: ArraySource = source.sample(ranks)
+    return sampled
 
 
 def _sample_without_replacement(n: int, size: int, rng: np.random.RandomState) -> NDArray[np.int64]:
@@ -115,9 +127,8 @@ def _from_rows(source: ArraySource, index: NDArray[np.int64], rule: MaximumLikel
     rows = source.take(index)
     k = len(rows)
     mass = 1.0 + rule.guard / rule.mean_weight
-    counted = source.n_rows if source.weights is None else np.count_nonzero(source.weights)
     covariances = rule.structure.seed_covariances(rows, mass, rule.reg_covar, rule.scatter)
-    return Start(np.full(k, mass / float(counted)), rows / mass, covariances, k)
+    return Start(np.full(k, mass / float(source.n_counted)), rows / mass, covariances, k)
 
 
 def _from_kmeans_plusplus(
@@ -148,10 +159,10 @@ def _from_random_responsibilities(
     reference = readonly(np.repeat(pilot(source)[None], k, axis=0))
     task = MomentsPass(reference, rule.structure.second_columns(source.n_features), draw)
     add, tree = task.worker(), Tree()
-    for number in range(source.n_blocks):
+    for block in source.blocks():
         statistics = tree.buffer(task.size)
-        add(source.block(number), statistics)
-        tree.add(number, statistics)
+        add(block, statistics)
+        tree.add(block.number, statistics)
     return _from_stats(SufficientStats.from_flat(tree.total(), reference), rule, k)
 
 
@@ -165,7 +176,7 @@ INITIALISATIONS: dict[
 }
 
 
-def total_scatter(source: ArraySource) -> Scatter:
+def total_scatter(source: RowSource) -> Scatter:
     """Return the weighted scatter of all rows about their mean."""
 
     def whole(block: Block) -> Array:

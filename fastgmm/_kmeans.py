@@ -24,7 +24,7 @@ from ._passes import (
     OwnDistancePass,
     SeedPass,
 )
-from ._sources import ArraySource, block_rows
+from ._sources import ArraySource, RowSource, block_rows
 from ._stats import SufficientStats
 from ._structures import readonly
 
@@ -49,7 +49,7 @@ class Clustering(NamedTuple):
     labels: Labels  # (n,)
 
 
-def pilot(source: ArraySource) -> Array:
+def pilot(source: RowSource) -> Array:
     """Return a point (d,) near the rows, to take moments about before their mean is known."""
     first = source.take(np.arange(min(source.n_rows, 256)))
     finite = first[np.isfinite(first).all(axis=1)]  # the first pass will report the others

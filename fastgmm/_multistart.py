@@ -12,7 +12,7 @@ from ._em import EMResult, run_em
 from ._initialise import INITIALISATIONS, sample_rows, total_scatter
 from ._observers import Iteration, Observer
 from ._rules import MaximumLikelihood
-from ._sources import ArraySource
+from ._sources import RowSource
 from ._structures import CovarianceStructure, Params
 
 Array = NDArray[np.float64]
@@ -68,7 +68,7 @@ class _LastIteration:
 
 
 def fit_best_of(
-    source: ArraySource,
+    source: RowSource,
     settings: Settings,
     rng: np.random.RandomState,
     resume: Resume | None,
@@ -124,7 +124,7 @@ def _better(result: EMResult, best: EMResult) -> bool:
 
 
 def starting_params(
-    source: ArraySource,
+    source: RowSource,
     settings: Settings,
     rule: MaximumLikelihood,
     rng: np.random.RandomState,
@@ -136,7 +136,7 @@ def starting_params(
     if weights is not None and means is not None and factors is not None:
         covariances = structure.covariances_from_factors(factors)
         return Params(weights, means, covariances, factors), settings.n_components
-    rows = sample_rows(source, settings.init_size, rng)
+    rows = sample_rows(source, settings.init_size, settings.n_components, rng)
     initialise = INITIALISATIONS[settings.init_params]
     if rows is not source and rule.scatter is not None:
         rule = MaximumLikelihood(structure, rule.reg_covar, total_scatter(rows), rule.mean_weight)

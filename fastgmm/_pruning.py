@@ -22,6 +22,7 @@ from ._kernels.scaled import Scaled
 from ._kernels.tiny import MOST
 from ._kernels.triangular import Triangular
 from ._passes import NO_WEIGHTS, Block, BlockReducer, EMPass, ReducePass
+from ._sources import scratch_array
 from ._stats import SufficientStats
 from ._structures import CovarianceStructure, Params, readonly
 
@@ -264,7 +265,12 @@ class EMPasses:
             self._stage = "trial"
         bounds = way.bounds(params, self._last.mass, self._last.weight, self.n_rows)
         if self._keys is None:
-            self._keys = np.zeros(self.n_rows, np.uint16)
+            # 2 bytes a row: of very many rows in a file, since memory must not grow with them
+            try:
+                self._keys = scratch_array((self.n_rows,), np.uint16)
+            except OSError:  # the disk is full: slower, but it works
+                self.prune = False
+                return None
         return PrunedPass(
             way,
             params,

@@ -3,16 +3,17 @@
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
 
 
 def available_threads() -> int:
@@ -101,6 +102,18 @@ class Tree:
             statistics = sibling
             level, index = level + 1, index >> 1
 
+    def adder(
+        self, size: int, worker: Callable[[T, Array], None], number_of: Callable[[T], int]
+    ) -> Callable[[T], None]:
+        """Return a worker that adds the statistics another gathers from each item."""
+
+        def add(item: T) -> None:
+            statistics = self.buffer(size)
+            worker(item, statistics)
+            self.add(number_of(item), statistics)
+
+        return add
+
     def total(self) -> Array:
         """Return the sum of all blocks."""
         ordered = [self._pending[key] for key in sorted(self._pending)]
@@ -135,30 +148,44 @@ class Workers:
             self._pool = None
 
     def run(self, n_blocks: int, make_worker: Callable[[], Callable[[int], Any]]) -> None:
-        """Call a worker for each block number, each thread with a worker of its own.
+        """Call a worker for each block number, each thread with a worker of its own."""
+        # next() on a range iterator is atomic: each number is taken once
+        self.share(iter(range(n_blocks)), make_worker, most=n_blocks)
 
-        The calling thread takes blocks like the others, so Ctrl-C reaches it between two blocks.
-        After any error no further block is begun, and the first error is raised.
+    def share(
+        self,
+        items: Iterator[T],
+        make_worker: Callable[[], Callable[[T], Any]],
+        *,
+        most: int = sys.maxsize,
+        abandon: Callable[[], None] | None = None,
+    ) -> None:
+        """Call a worker for each item, each thread with a worker of its own.
+
+        ``items`` can be asked by several threads; there are ``most`` of them at most.  The calling
+        thread takes items like the others, so Ctrl-C reaches it between two of them. After any
+        error no further item is begun, and the first error is raised; ``abandon`` is called to
+        wake up threads that wait for an item.
         """
-        helpers = min(self.n_threads, n_blocks) - 1
+        helpers = min(self.n_threads, most) - 1
         if helpers <= 0:
             worker = make_worker()
-            for number in range(n_blocks):
-                worker(number)
+            for item in items:
+                worker(item)
             return
-        numbers = iter(range(n_blocks))
         stop = threading.Event()
 
         def work() -> None:
             try:
                 worker = make_worker()
-                # next() on a range iterator is atomic: each number is taken once
-                for number in numbers:
+                for item in items:
                     if stop.is_set():
                         return
-                    worker(number)
+                    worker(item)
             except BaseException:
                 stop.set()
+                if abandon is not None:
+                    abandon()
                 raise
 
         if self._pool is None:
@@ -184,16 +211,5 @@ class Workers:
             make_worker()(0, statistics)
             return statistics
         tree = Tree()
-
-        def make() -> Callable[[int], None]:
-            worker = make_worker()
-
-            def run_block(number: int) -> None:
-                statistics = tree.buffer(size)
-                worker(number, statistics)
-                tree.add(number, statistics)
-
-            return run_block
-
-        self.run(n_blocks, make)
+        self.run(n_blocks, lambda: tree.adder(size, make_worker(), lambda number: number))
         return tree.total()

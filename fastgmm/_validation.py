@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array, validate_data
 
-from ._sources import UnfitRow
+from ._sources import UnfitRow, check_any_weight, check_weights_of_rows
 from ._structures import CovarianceStructure, IllDefinedCovariance, Params
 
 Array = NDArray[np.float64]
@@ -44,49 +44,55 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> NDArray[Any]:
 
 def _text_columns(X: Any) -> str:
     """Return what to say of a data frame's columns that hold no numbers; nothing if all do."""
-    types = getattr(X, "dtypes", None)
-    if types is None or not hasattr(types, "items"):
+    if not (hasattr(X, "dtypes") and hasattr(X, "columns")):
         return ""
-    names = [repr(name) for name, dtype in types.items() if getattr(dtype, "kind", "O") in "OSU"]
+    names = [
+        repr(name)
+        for name, dtype in zip(X.columns, X.dtypes, strict=True)
+        if not (hasattr(dtype, "is_numeric") and dtype.is_numeric())  # polars
+        and getattr(dtype, "kind", "O") in "OSU"
+    ]
     if not names:
         return ""
     return f". Columns without numbers: {', '.join(names)}. Leave them out, or encode them."
 
 
-def check_sample_weight(sample_weight: ArrayLike | None, n_rows: int) -> Array | None:
-    """Return the weights as a read-only float64 array (n,), or None."""
+def check_sample_weight(sample_weight: ArrayLike | None, n_rows: int | None) -> Array | None:
+    """Return the weights as a read-only float64 array (n,), or None.
+
+    n_rows : how many there must be; None: to be seen later.
+    """
     if sample_weight is None:
         return None
     weights: Array = np.array(sample_weight, dtype=np.float64, ndmin=0)
-    if weights.shape != (n_rows,):
+    expected = (weights.size if n_rows is None else n_rows,)
+    if weights.shape != expected:
         raise ValueError(
-            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}: one weight for each "
+            f"sample_weight.shape == {weights.shape}, expected {expected}: one weight for each "
             "row of X."
         )
-    if not np.isfinite(weights).all():
-        raise ValueError("sample_weight contains NaN or infinity.")
-    if (weights < 0.0).any():
-        raise ValueError(
-            f"Negative values in sample_weight, the first at {int(np.argmax(weights < 0.0))}."
-        )
-    if not weights.any():
-        raise ValueError("Sample weights must contain at least one non-zero number.")
+    check_weights_of_rows(weights)
+    check_any_weight(bool(weights.any()))
     weights.flags.writeable = False
     return weights
 
 
-def unfit_message(error: UnfitRow, name: str) -> str:
+def unfit_message(error: UnfitRow, estimator: Any) -> str:
     """Return what to tell about a row that is not finite."""
+    name = type(estimator).__name__
+    names = getattr(estimator, "feature_names_in_", None)
+    place = f"row {error.row}, column {error.column} (counted from 0)"
+    if names is not None:
+        place += f", called {str(names[error.column])!r}"
     if np.isfinite(error.value):
         return (
-            f"Input X contains {error.value:g} in row {error.row}, column {error.column} (counted "
-            "from 0), which is too large: its square overflows. Scale X, or drop such rows."
+            f"Input X contains {error.value:g} in {place}, which is too large: its square "
+            "overflows. Scale X, or drop such rows."
         )
     what = "NaN" if np.isnan(error.value) else "infinity or a value too large for dtype('float64')"
     return (
-        f"Input X contains {what}.\nThe first is in row {error.row}, column {error.column} "
-        f"(counted from 0). {name} does not accept such rows: drop them, or impute their values, "
-        "for example with sklearn.impute."
+        f"Input X contains {what}.\nThe first is in {place}. {name} does not accept such rows: "
+        "drop them, or impute their values, for example with sklearn.impute."
     )
 
 
@@ -167,11 +173,11 @@ def ill_defined_message(dtype: np.dtype[Any]) -> str:
     return ILL_DEFINED + (FLOAT32_HINT if dtype == np.float32 else "")
 
 
-def largest_fittable(rows: NDArray[Any]) -> float:
+def largest_fittable(dtype: np.dtype[Any], n_rows: int) -> float:
     """Return how large entries may be: neither sums of squares nor covariances must overflow."""
-    if rows.dtype == np.float32:
+    if dtype == np.float32:
         return float(np.sqrt(np.finfo(np.float32).max / 8.0))  # the attributes are float32
-    return float(np.sqrt(np.finfo(np.float64).max / (8.0 * len(rows))))
+    return float(np.sqrt(np.finfo(np.float64).max / (8.0 * n_rows)))
 
 
 def params_of(estimator: Any) -> Params:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._em import EMResult
-from ._sources import ArraySource
+from ._sources import RowSource
 from ._structures import CovarianceStructure
 
 Array = NDArray[np.float64]
@@ -52,7 +52,7 @@ def warn(text: str, category: type[Warning]) -> None:
 
 
 def diagnose(
-    source: ArraySource,
+    source: RowSource,
     structure: CovarianceStructure,
     reg_covar: float,
     result: EMResult,
@@ -95,12 +95,11 @@ def diagnose(
         )
 
 
-def _constant_columns(source: ArraySource) -> NDArray[np.intp]:
+def _constant_columns(source: RowSource) -> NDArray[np.intp]:
     """Return the columns with one value in all rows that count; stops as soon as none is left."""
     columns: NDArray[np.intp] = np.arange(source.n_features)
     reference = None
-    for number in range(source.n_blocks):
-        block = source.block(number)
+    for block in source.blocks():
         rows = block.rows if not block.weights.size else block.rows[block.weights > 0.0]
         if not len(rows):
             continue

@@ -77,7 +77,9 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Base
         last bit.
     init_size : int or None, default=None
         The most rows a start is found from. Of more rows, a random sample of as many is used.
-        None: 2**22. As many as the data has, or more: the start of scikit-learn.
+        None: all of up to 2**22 rows; of more rows max(2**23 // n_features, 64 * n_components),
+        64 MB or so of float64 numbers, so that memory is bounded. As many as the data has, or
+        more: the start of scikit-learn.
 
     Attributes
     ----------

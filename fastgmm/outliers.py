@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._explanation import Explanation
+from ._opening import RowsLike
 from ._outlier_rules import OF_MIXTURE, Rule, largest_with_share_below, own_component, p_value
 from ._passes import MapPass
 from ._scorer import Scorer
@@ -174,7 +175,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
     def from_mixture(
         cls,
         mixture: GaussianMixture,
-        X: ArrayLike | None = None,
+        X: RowsLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
         rule: Literal["mixture", "component"] = "mixture",
@@ -239,7 +240,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         return detector
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: RowsLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the mixture and set the threshold.
 
         Parameters
@@ -268,7 +269,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         return self
 
     def fit_predict(
-        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+        self, X: RowsLike, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[np.int64]:
         """Fit, and tell the outliers among the training rows.
 
@@ -289,7 +290,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         fitted: Self = self.fit(X, y, sample_weight)
         return fitted.predict(X)
 
-    def score_samples(self, X: ArrayLike) -> NDArray[Any]:
+    def score_samples(self, X: RowsLike) -> NDArray[Any]:
         """Compute the score of each row; the lower, the more abnormal.
 
         Parameters
@@ -306,7 +307,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         check_is_fitted(self)
         return self._scores(self.mixture_, X)
 
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+    def decision_function(self, X: RowsLike) -> NDArray[Any]:
         """Compute how far the score of each row lies above the threshold.
 
         Parameters
@@ -323,7 +324,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         scores -= self.offset_
         return scores
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+    def predict(self, X: RowsLike) -> NDArray[np.int64]:
         """Tell outliers from normal rows.
 
         Parameters

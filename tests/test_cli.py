@@ -309,7 +309,7 @@ class TestBadInput:
         self.refused(run, match, "fit", data, "-q", *argv)
 
     def test_other_suffix(self, run):
-        self.refused(run, "must end in .npy, .npz, .csv", "fit", "data.parquet", "-k", 1)
+        self.refused(run, "must end in .npy, .npz, .csv, .parquet", "fit", "data.txt", "-k", 1)
 
     def test_folder(self, run):
         os.mkdir("folder.csv")

@@ -12,9 +12,10 @@ from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 
 from fastgmm import GaussianMixture
 from fastgmm._initialise import (
-    DEFAULT_INIT_SIZE,
+    ALL_ROWS,
     INITIALISATIONS,
     _sample_without_replacement,
+    default_init_size,
     sample_rows,
     total_scatter,
 )
@@ -209,20 +210,44 @@ def test_rows_are_sampled_only_where_there_are_more():
         source = ArraySource(X, workers, weights)
         for size in (None, 150, 10**6):
             rng = np.random.RandomState(0)
-            assert sample_rows(source, size, rng) is source
+            assert sample_rows(source, size, 2, rng) is source
             assert rng.uniform() == np.random.RandomState(0).uniform()  # nothing was drawn
-        part = sample_rows(source, 40, np.random.RandomState(0))
+        part = sample_rows(source, 40, 2, np.random.RandomState(0))
         assert part.n_rows == 40
         index = _sample_without_replacement(150, 40, np.random.RandomState(0))
         assert_array_equal(part.take(np.arange(40)), X[index])
         assert_array_equal(part.weights, weights[index])
         weights[::2] = 0.0  # such rows are none to start from
-        part = sample_rows(ArraySource(X, workers, weights), 40, np.random.RandomState(0))
+        part = sample_rows(ArraySource(X, workers, weights), 40, 2, np.random.RandomState(0))
         index = 1 + 2 * _sample_without_replacement(75, 40, np.random.RandomState(0))
         assert_array_equal(part.take(np.arange(40)), X[index])
-        part = sample_rows(ArraySource(X, workers, weights), 100, np.random.RandomState(0))
+        part = sample_rows(ArraySource(X, workers, weights), 100, 2, np.random.RandomState(0))
         assert_array_equal(part.take(np.arange(75)), X[1::2])
-    assert DEFAULT_INIT_SIZE == 2**22
+
+
+@pytest.mark.nojit
+def test_sampling_takes_memory_of_the_sample_only():
+    class Many:
+        n_rows = n_counted = 10**9
+        n_features = 8
+
+        def sample(self, ranks):
+            return ranks
+
+    tracemalloc.start()
+    try:
+        assert len(sample_rows(Many(), None, 2, np.random.RandomState(0))) == 2**20
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * 2**20
+
+
+@pytest.mark.nojit
+def test_the_default_sample_is_bounded_in_bytes():
+    assert ALL_ROWS == 2**22
+    for d, k, size in ((1, 2, 2**23), (8, 2, 2**20), (1000, 2, 8388), (1000, 500, 32000)):
+        assert default_init_size(d, k) == size
 
 
 @pytest.mark.nojit

@@ -31,15 +31,15 @@ ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
         "_base", "_callback_driver", "_callbacks", "_conditioning", "_conversion", "_criteria",
-        "_history", "_inference", "_validation", "_verbose", "io", "mixture",
+        "_history", "_inference", "_opening", "_validation", "_verbose", "io", "mixture",
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
 PUBLIC_ROOMS = frozenset(
     f"fastgmm.{name}"
     for name in (
-        "_conditioning", "_history", "_warmup", "_warnings", "io", "mixture", "outliers",
-        "selection",
+        "_conditioning", "_history", "_sources", "_warmup", "_warnings", "io", "mixture",
+        "outliers", "selection",
     )
 )  # fmt: skip
 
@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "_sampling": NUMPY | NUMERICS,
     "_threads": NUMPY,
     "_passes": NUMPY | KERNELS | {"fastgmm._stats"},
-    "_sources": NUMPY | PASSES | {"fastgmm._kernels.finite"},
+    "_sources": NUMPY | PASSES | {"fastgmm._kernels.finite", "pyarrow"},
     "_observers": NUMPY,
     "_pruning": NUMPY | KERNELS | PASSES | {"fastgmm._stats", "fastgmm._structures"},
     "_em": NUMPY | NUMERICS | PASSES | WATCHING | {"fastgmm._pruning"},
@@ -78,6 +78,7 @@ MAY_IMPORT = {
     "_outlier_rules": NUMPY | {"fastgmm._chi_square", "fastgmm._passes"},
     # scores of single rows in microseconds leave no time for the way through a source
     "_scorer": NUMPY | {"fastgmm._passes"},
+    "_opening": NUMPY | PASSES | {"fastgmm._validation"},
     "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
     "_matrices": NUMPY | {"fastgmm._structures"},
     "_verbose": WATCHING,
@@ -85,7 +86,7 @@ MAY_IMPORT = {
     "outliers": NUMPY
     | SKLEARN
     | {f"fastgmm.{name}" for name in ("_explanation", "_outlier_rules", "_scorer")}
-    | {"fastgmm._passes", "fastgmm._validation", "fastgmm.mixture"},
+    | {"fastgmm._opening", "fastgmm._passes", "fastgmm._validation", "fastgmm.mixture"},
     "selection": NUMPY
     | SKLEARN
     | ESTIMATORS
@@ -120,6 +121,7 @@ OPTIONAL = {
     "pyarrow",
     "h5py",
     "zarr",
+    "polars",
     "joblib",
     "threadpoolctl",
 }

@@ -31,6 +31,8 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], type, tuple[str, ...] | None, str]]
     "n_threads": (("--threads",), int, None, "threads (default: all cores)"),
 }
 
+DATA_HELP = "a .npy (memory-mapped), .npz, .csv or .parquet file, or a folder of .parquet files"
+
 
 def add_parameters(
     parser: argparse.ArgumentParser,
@@ -70,7 +72,7 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the table of rows a command reads, and which of its columns."""
-    parser.add_argument("data", metavar="DATA", help="a .npy (memory-mapped), .npz or .csv file")
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     parser.add_argument(
         "--columns", help="names or numbers from 0, as in a,b or 0,3 (default: all)"
     )

@@ -13,26 +13,30 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_table_name", "read_table", "write_table"]
+from fastgmm import Parquet
 
+__all__ = ["check_table_name", "read_table", "write_table"]
 
 CSV_ROWS = 8192  # turned into Python's numbers at a time
 
+Table = NDArray[Any] | Parquet
 
-def read_table(path: str, columns: str | None = None) -> tuple[NDArray[Any], list[str]]:
+
+def read_table(path: str, columns: str | None = None) -> tuple[Table, list[str]]:
     """Read a table of real numbers.
 
     Parameters
     ----------
     path : str
         A ``.npy`` file (memory-mapped, never read whole), a ``.npz`` file with one array or one
-        called ``X``, or a ``.csv`` file with or without a header.
+        called ``X``, a ``.csv`` file with or without a header, or a ``.parquet`` file or a folder
+        of such (never read whole).
     columns : str, optional
         The columns to take, separated by commas: names, or numbers counted from 0.
 
     Returns
     -------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or Parquet, of shape (n_samples, n_features)
         The numbers.
     names : list of str
         The names of the columns.
@@ -44,9 +48,9 @@ def read_table(path: str, columns: str | None = None) -> tuple[NDArray[Any], lis
     ValueError
         If it is no table of real numbers, or has no such column.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = ".parquet" if Path(path).is_dir() else Path(path).suffix.lower()
     if suffix not in READERS:
-        raise ValueError(f"{path}: the name must end in {', '.join(READERS)}")
+        raise ValueError(f"{path}: the name must end in {', '.join(READERS)}, or be a folder")
     try:
         return READERS[suffix](path, columns)
     except (EOFError, ValueError, zipfile.BadZipFile) as error:
@@ -142,6 +146,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _read_parquet(path: str, columns: str | None) -> tuple[Table, list[str]]:
+    table = Parquet(path)
+    if columns is not None:
+        index = _column_index(table.names, columns)
+        table = Parquet(path, [table.names[j] for j in index])
+    return table, table.names
+
+
 def _column_index(names: list[str], columns: str | None) -> list[int]:
     if columns is None:
         return list(range(len(names)))
@@ -157,10 +169,11 @@ def _column_index(names: list[str], columns: str | None) -> list[int]:
     return index
 
 
-READERS: dict[str, Callable[[str, str | None], tuple[NDArray[Any], list[str]]]] = {
+READERS: dict[str, Callable[[str, str | None], tuple[Table, list[str]]]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".csv": _read_csv,
+    ".parquet": _read_parquet,
 }
 
 

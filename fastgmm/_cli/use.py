@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgmm import GaussianMixture, load
+from fastgmm import GaussianMixture, Parquet, load
 from fastgmm._cli.common import add_data, add_quiet, check_writable, say
-from fastgmm._cli.tables import check_table_name, read_table, write_table
+from fastgmm._cli.tables import Table, check_table_name, read_table, write_table
 
 
 def add_predict(commands: Any) -> None:
@@ -63,10 +63,12 @@ def _check_output(path: str | None) -> None:
         check_writable(path)
 
 
-def _read(model: GaussianMixture, options: argparse.Namespace) -> NDArray[Any]:
+def _read(model: GaussianMixture, options: argparse.Namespace) -> Table:
     """Read the rows; where model and file have names of columns and none are asked for, by name."""
     X, names = read_table(options.data, options.columns)
     say(options, f"{options.data}: {X.shape[0]} rows, {X.shape[1]} columns")
+    if isinstance(X, Parquet):  # the model asks it for the columns it was fitted to
+        return X
     # The model need not compare names again: arrays have none.
     expected = list(model.__dict__.pop("feature_names_in_", names))
     unnamed = names == [f"x{j}" for j in range(len(names))]
@@ -103,7 +105,7 @@ def _score(options: argparse.Namespace) -> None:
     model = load(options.model)
     X = _read(model, options)
     found = model.information_criteria(X)
-    mean = found.log_likelihood / len(X)
+    mean = found.log_likelihood / X.shape[0]
     print(f"log-likelihood {found.log_likelihood:.10g}, mean {mean:.6g} a row")
     print(f"BIC {found.bic:.6g}, AIC {found.aic:.6g}, ICL {found.icl:.6g}")
     if options.output:

@@ -1,6 +1,17 @@
 """Where rows come from: every source answers the same questions."""
 
-from ._array import ArraySource, UnfitRow
-from ._base import RowSource, block_rows
+from ._array import ArraySource
+from ._base import RowSource, UnfitRow, block_rows, check_any_weight, check_weights_of_rows
+from ._scratch import scratch_array
+from ._stream import StreamSource
 
-__all__ = ["ArraySource", "RowSource", "UnfitRow", "block_rows"]
+__all__ = [
+    "ArraySource",
+    "RowSource",
+    "StreamSource",
+    "UnfitRow",
+    "block_rows",
+    "check_any_weight",
+    "check_weights_of_rows",
+    "scratch_array",
+]

@@ -1,30 +1,22 @@
 """Rows in an array: any layout, any real type, in memory or memory-mapped."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._kernels.finite import first_unfit
 from .._passes import NO_WEIGHTS, Block, ReducePass, RowMap
 from .._threads import Workers
-from ._base import block_rows
+from ._base import UnfitRow, block_rows, check_fit, read_dtype, sum_weights
 
 Array = NDArray[np.float64]
-
-
-class UnfitRow(ValueError):
-    """A row holds NaN, an infinity, or a number too large to be squared and summed up."""
-
-    def __init__(self, row: int, column: int, value: float) -> None:
-        super().__init__(row, column, value)
-        self.row, self.column, self.value = row, column, value
 
 
 class ArraySource:
     """Rows of a 2-D array, read and checked block by block, never copied whole.
 
-    Every entry must be finite, and smaller than ``limit`` in size.
+    Every entry must be finite, and smaller than ``limit`` in size; with ``checked`` that is known.
     """
 
     def __init__(
@@ -33,25 +25,33 @@ class ArraySource:
         workers: Workers,
         sample_weight: Array | None = None,
         limit: float = np.inf,
+        *,
+        checked: bool = False,
     ) -> None:
         self.n_rows, self.n_features = X.shape
         self.weights = sample_weight
-        # float32 stays as it is; every other real type is read as float64
-        self.dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        self.dtype = read_dtype(X.dtype)
         self._workers = workers
-        self._limit = limit
+        self.limit = limit
         self._X = X
         self._rows = block_rows(self.n_features)
         self.n_blocks = -(-self.n_rows // self._rows)
-        integral = X.dtype.kind in "iub"
-        self._checked = bytearray(b"\x01" if integral else b"\x00") * self.n_blocks
+        checked = checked or X.dtype.kind in "iub"
+        self._checked = bytearray(b"\x01" if checked else b"\x00") * self.n_blocks
+
+    @property
+    def n_counted(self) -> int:
+        """Return the number of rows of non-zero weight."""
+        return self.n_rows if self.weights is None else int(np.count_nonzero(self.weights))
 
     @property
     def mean_weight(self) -> float:
         """Return the mean weight of the rows that count."""
-        if self.weights is None:
+        weights = self.weights
+        if weights is None:
             return 1.0
-        return float(self.weights.sum() / np.count_nonzero(self.weights))
+        starts = range(0, self.n_rows, self._rows)
+        return sum_weights(weights[a : a + self._rows] for a in starts) / self.n_counted
 
     def block(self, number: int, together: int = 1) -> Block:
         """Return one block, or several as one; the first time, see that its rows are finite."""
@@ -64,11 +64,15 @@ class ArraySource:
         for checked in range(first, min(first + together, self.n_blocks)):
             if not self._checked[checked]:
                 offset = (checked - first) * self._rows
-                self._check(rows[offset : offset + self._rows], start + offset)
+                check_fit(rows[offset : offset + self._rows], start + offset, self.limit)
                 self._checked[checked] = 1
         if self.weights is None:
             return Block(rows, NO_WEIGHTS, start, number)
         return Block(rows, self.weights[start : start + size], start, number)
+
+    def blocks(self) -> Iterator[Block]:
+        """Return all rows in order, one block at a time."""
+        return map(self.block, range(self.n_blocks))
 
     def reduce(self, task: ReducePass, together: int = 1) -> Array:
         """Return the flat statistics of one pass over all rows, some blocks at a time."""
@@ -100,10 +104,23 @@ class ArraySource:
         rows: Array = np.ascontiguousarray(self._X[index], dtype=np.float64)
         return rows
 
-    def sample(self, index: NDArray[np.int64]) -> "ArraySource":
-        """Return a source of the rows of these numbers alone."""
-        weights = None if self.weights is None else _readonly(self.weights[index])
-        return ArraySource(self._X[index], self._workers, weights, self._limit)
+    def sample(self, ranks: NDArray[np.int64]) -> "ArraySource":
+        """Return a source of the rows of these increasing numbers, among those that count."""
+        index, weights = ranks, None
+        if self.weights is not None:
+            index = np.flatnonzero(self.weights)[ranks]
+            weights = self.weights[index]
+            weights.flags.writeable = False
+        rows = np.ascontiguousarray(self._X[index], self.dtype).view(np.ndarray)
+        try:
+            check_fit(rows, 0, self.limit)
+        except UnfitRow as error:  # the row's number among all rows
+            raise UnfitRow(int(index[error.row]), error.column, error.value) from None
+        return ArraySource(rows, self._workers, weights, self.limit, checked=True)
+
+    def gather(self) -> Self:
+        """Return a source of all rows with random access: this one."""
+        return self
 
     def check_finite(self) -> None:
         """Raise UnfitRow unless every row that was not read yet is finite, too."""
@@ -113,14 +130,3 @@ class ArraySource:
             return lambda position: self.block(missing[position])
 
         self._workers.run(len(missing), make_worker)
-
-    def _check(self, rows: NDArray[Any], start: int) -> None:
-        position = first_unfit(rows, None, self._limit)
-        if position >= 0:
-            row, column = divmod(int(position), self.n_features)
-            raise UnfitRow(start + row, column, float(rows[row, column]))
-
-
-def _readonly(array: Array) -> Array:
-    array.flags.writeable = False
-    return array
