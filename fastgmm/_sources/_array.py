@@ -66,14 +66,15 @@ class ArraySource:
             return Block(rows, NO_WEIGHTS, start, number)
         return Block(rows, self.weights[start : start + self._rows], start, number)
 
-    def reduce(self, task: ReducePass) -> Array:
-        """Return the flat statistics of one pass over all rows."""
+    def reduce(self, task: ReducePass, blocks: range | None = None) -> Array:
+        """Return the flat statistics of one pass over all rows, or over some of the blocks."""
+        numbers = range(self.n_blocks) if blocks is None else blocks
 
         def make_worker() -> Any:
             add = task.worker()
-            return lambda number, statistics: add(self.block(number), statistics)
+            return lambda position, statistics: add(self.block(numbers[position]), statistics)
 
-        return self._workers.reduce(self.n_blocks, task.size, make_worker)
+        return self._workers.reduce(len(numbers), task.size, make_worker)
 
     def map_rows(self, task: RowMap) -> NDArray[Any]:
         """Return one row of results for each row."""

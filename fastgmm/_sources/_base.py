@@ -21,12 +21,13 @@ class RowSource(Protocol):
     """The work goes to the rows, not the rows to the driver."""
 
     n_rows: int
+    n_blocks: int
     n_features: int
     dtype: np.dtype[Any]
     weights: Array | None
 
-    def reduce(self, task: ReducePass) -> Array:
-        """Return the flat statistics of one pass over all rows."""
+    def reduce(self, task: ReducePass, blocks: range | None = None) -> Array:
+        """Return the flat statistics of one pass over all rows, or over some of the blocks."""
 
     def map_rows(self, task: RowMap) -> NDArray[Any]:
         """Return one row of results for each row."""
