@@ -1,6 +1,7 @@
 """Incremental EM against the oracle's, and against batch EM."""
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import oracle
@@ -38,7 +39,7 @@ def slices(n, n_groups):
     """Rows of groups of whole blocks, sizes as even as they go."""
     n_blocks = -(-n // BLOCK)
     edges = [BLOCK * (n_blocks * g // n_groups) for g in range(n_groups + 1)]
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def assert_same_parameters(model, truth, rtol=1e-8):
@@ -110,6 +111,7 @@ def test_without_regularisation_the_free_energy_never_falls(kind, small_blocks):
     assert model.lower_bound_ > model.lower_bounds_[0] + 0.1
 
 
+@pytest.mark.filterwarnings("ignore::fastgmm.FitWarning")  # some of these are near a collapse
 @each_type
 @pytest.mark.parametrize("data", [iris, faithful, wine])
 def test_it_ends_where_batch_em_does_or_above(kind, data, small_blocks):
@@ -131,13 +133,11 @@ def test_it_ends_where_batch_em_does_or_above(kind, data, small_blocks):
 def test_fewer_passes_where_em_is_slow():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60_000, 2)) + 2.0 * rng.integers(2, size=(60_000, 1))
-    start = start_for(X[:1000], "full", 2)
-    passes = []
-    for n_groups in (1, 8):
-        model = fit(X, start, n_groups, 500, tol=1e-6)
-        assert model.converged_
-        passes.append(model.n_iter_)
-    assert passes[1] < 0.75 * passes[0]
+    params = {"init_params": "random_from_data", "random_state": 0, "tol": 1e-6, "max_iter": 500}
+    models = [GaussianMixture(2, incremental_groups=n, **params).fit(X) for n in (1, 8)]
+    assert all(model.converged_ for model in models)
+    assert models[1].lower_bound_ > models[0].lower_bound_
+    assert models[1].n_iter_ < 0.75 * models[0].n_iter_
 
 
 def test_same_bits_for_any_number_of_threads():

@@ -8,6 +8,7 @@ import oracle
 import pytest
 from datasets import synthetic
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from small_models import ARRAYS, each_type, known, made
 
@@ -363,6 +364,8 @@ def test_one_row_and_names_of_features():
 
 @pytest.mark.nojit
 def test_it_is_scikit_learns_way():
-    model = GaussianMixture(2, random_state=0).set_partial_fit_request(sample_weight=True)
+    model = GaussianMixture(2, random_state=0)
+    with config_context(enable_metadata_routing=True):
+        model.set_partial_fit_request(sample_weight=True)
     assert not hasattr(clone(model.partial_fit(stream(1)[0])), "means_")
     assert pickle.load(io.BytesIO(pickle.dumps(model))).n_batches_seen_ == 1
