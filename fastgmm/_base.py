@@ -1,6 +1,7 @@
 """Fitting a mixture, whatever its estimation principle: a transaction around the runs of EM."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -36,6 +37,9 @@ FEW_CLUSTERS = (
     "duplicate points in X."
 )
 _INPUT_ATTRIBUTES = ("n_features_in_", "feature_names_in_")  # set by scikit-learn's validation
+
+# Fitted attributes that the next fit may not have.
+_PASSING_ATTRIBUTES = ("feature_names_in_", "first_rows_", "first_weights_")
 
 
 class BaseMixture(CallbackSupport, MixtureInference):
@@ -102,11 +106,18 @@ class BaseMixture(CallbackSupport, MixtureInference):
             If components are nearly empty or held up by ``reg_covar``, columns are constant, or
             the likelihood decreased.
         """
-        # A twin is fitted: several threads may fit one estimator, and what goes wrong stays there.
+        return self._as_a_whole(type(self)._fit, X, y, sample_weight)
+
+    def _as_a_whole(self, fitting: Callable[..., dict[str, Any]], *arguments: Any) -> Self:
+        """Set the attributes that a way of fitting returns; if it raises, none.
+
+        A twin is fitted: several threads may fit one estimator, and what goes wrong stays there.
+        """
         twin = object.__new__(type(self))  # copy.copy would leave the callbacks behind
         twin.__dict__.update(self.__dict__)
-        attributes = twin._fit(X, y, sample_weight)
-        self.__dict__.pop("feature_names_in_", None)
+        attributes = fitting(twin, *arguments)
+        for name in _PASSING_ATTRIBUTES:
+            self.__dict__.pop(name, None)
         seen = {name: value for name, value in vars(twin).items() if name in _INPUT_ATTRIBUTES}
         self.__dict__.update(seen, **attributes)
         return self
@@ -172,6 +183,8 @@ class BaseMixture(CallbackSupport, MixtureInference):
             self._warn(source, settings, outcome.best, outcome.n_distinct)
             attributes = {
                 **attributes_of(outcome.best.params),
+                "n_samples_seen_": source.n_counted * source.mean_weight,
+                "n_batches_seen_": 0,
                 "converged_": outcome.best.converged,
                 "n_iter_": outcome.best.n_iter,
                 "lower_bound_": source.dtype.type(outcome.best.bound),

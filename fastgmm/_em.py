@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._observers import Iteration, Observer
+from ._passes import ReducePass
 from ._pruning import EMPasses
 from ._rules import UpdateRule
 from ._sources import RowSource
@@ -39,8 +40,19 @@ def log_weights(weights: Array) -> Array:
     return logs
 
 
-def _gather(
-    source: RowSource,
+class Reducible(Protocol):
+    """Rows, or a part of them, that statistics are gathered from."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of the rows."""
+
+    def reduce(self, task: ReducePass) -> Array:
+        """Return the flat statistics of one pass."""
+
+
+def gather(
+    source: Reducible,
     structure: CovarianceStructure,
     params: Params,
     scatter: Scatter | None,
@@ -68,23 +80,26 @@ def run_em(
     previous_bound: float = -np.inf,
     run: int = 0,
     observers: Sequence[Observer] = (),
+    earlier: Sequence[float] = (),
 ) -> EMResult:
     """Iterate E and M steps until the bound changes by less than ``tol``.
 
     The order is scikit-learn's: an E-step with the old parameters, the M-step, then the test, and
     the new parameters are kept.
 
+    earlier : bounds of iterations made before, which count.
+
     References
     ----------
     .. [1] A. Dempster, N. Laird and D. Rubin, "Maximum likelihood from incomplete data via the
        EM algorithm", J. R. Statist. Soc. B 39(1), 1977, section 2.
     """
-    bounds: list[float] = []
+    bounds = list(earlier)
     bound, converged, stats = previous_bound, False, None
     passes = EMPasses(source.n_rows)
-    for number in range(1, max_iter + 1):
+    for number in range(len(bounds) + 1, max_iter + 1):
         began = time.perf_counter()
-        stats = _gather(source, structure, params, scatter, passes)
+        stats = gather(source, structure, params, scatter, passes)
         params = rule.update(stats)
         previous, bound = bound, rule.bound(stats, params)
         bounds.append(bound)

@@ -210,7 +210,7 @@ class _Lloyd:
         moving = MovingCentres(*map(readonly, (self.centres, self._reference, self._travelled)))
         task = AssignPass(moving, self.labels, self._limits, fresh=self._fresh)
         together = max(1, min(_TOGETHER, self.source.n_blocks // _LEAST_SHARES))
-        flat = self.source.reduce(task, together)
+        flat = self.source.reduce(task, together=together)
         self._fresh = False
         self._entered += flat[1 : 1 + 2 * k].reshape(k, 2)
         self._left += flat[1 + 2 * k : 1 + 4 * k].reshape(k, 2)

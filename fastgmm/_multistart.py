@@ -3,12 +3,14 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._em import EMResult, run_em
+from ._incremental import run_incremental
 from ._initialise import INITIALISATIONS, sample_rows, total_scatter
 from ._observers import Iteration, Observer
 from ._rules import MaximumLikelihood
@@ -30,6 +32,7 @@ class Settings:
     n_init: int
     init_params: str
     init_size: int | None
+    n_groups: int = 1  # of rows, between which an iteration makes M-steps
     # given starts: each one replaces what the initialisation found
     weights: Array | None = None
     means: Array | None = None
@@ -81,6 +84,9 @@ def fit_best_of(
     structure = settings.structure
     scatter = total_scatter(source) if structure.needs_scatter else None
     rule = MaximumLikelihood(structure, settings.reg_covar, scatter, source.mean_weight)
+    loop = run_em
+    if settings.n_groups > 1:
+        loop = partial(run_incremental, n_groups=settings.n_groups)
     last = _LastIteration()
     watchers: Sequence[Observer] = (last, *observers) if observers else ()
     best: EMResult | None = None
@@ -95,7 +101,7 @@ def fit_best_of(
             bound = -np.inf
         else:
             params, bound = resume
-        result = run_em(
+        result = loop(
             source,
             structure,
             rule,

@@ -69,6 +69,17 @@ class SufficientStats(NamedTuple):
             self.reference,
         )
 
+    def scale(self, factor: float) -> Self:
+        """Return the statistics of the same rows with their weights multiplied."""
+        return type(self)(
+            self.log_likelihood * factor,
+            self.weight * factor,
+            self.mass * factor,
+            self.first * factor,
+            self.second * factor,
+            self.reference,
+        )
+
     def rebase(self, reference: Array) -> Self:
         """Return the same statistics about another reference (K, d).
 

@@ -67,6 +67,21 @@ class CovarianceStructure(Protocol):
     ) -> Array:
         """Return the covariances about the new means; mass is the guarded N_k (the M-step)."""
 
+    def second_moments(self, covariances: Array, mass: Array, reg: float, d: int) -> Array:
+        """Return the second moments about the means that ``covariances`` makes these of."""
+
+    def mean_distances(self, precisions_cholesky: Array, covariances: Array, d: int) -> Array:
+        """Return the mean squared Mahalanobis distances (K,), or () if all share one.
+
+        They are those of rows with these covariances about the means.
+        """
+
+    def by_parts(self) -> "CovarianceStructure":
+        """Return a structure of the same covariances that never asks for the scatter of all rows.
+
+        It suits statistics of which parts are replaced, or forgotten little by little.
+        """
+
     def seed_covariances(
         self, rows: Array, mass: float, reg: float, scatter: Scatter | None
     ) -> Array:
@@ -222,6 +237,18 @@ class Full:
     ) -> Array:
         return _add_to_diagonal(_central_products(stats, means, mass), reg)
 
+    def second_moments(self, covariances: Array, mass: Array, reg: float, d: int) -> Array:
+        rows, columns = np.tril_indices(d)
+        packed: Array = _add_to_diagonal(covariances.copy(), -reg)[:, rows, columns]
+        return mass[:, None] * packed
+
+    def mean_distances(self, precisions_cholesky: Array, covariances: Array, d: int) -> Array:
+        distances: Array = (self.precisions(precisions_cholesky) * covariances).sum(axis=(-2, -1))
+        return distances
+
+    def by_parts(self) -> CovarianceStructure:
+        return self
+
     def seed_covariances(
         self, rows: Array, mass: float, reg: float, scatter: Scatter | None
     ) -> Array:
@@ -294,6 +321,19 @@ class Tied:
             pooled = _within(scatter, stats, mass) / mass.sum()
         return _add_to_diagonal(pooled, reg)
 
+    def second_moments(self, covariances: Array, mass: Array, reg: float, d: int) -> Array:
+        # whose they were is forgotten: only their sum counts
+        rows, columns = np.tril_indices(d)
+        packed: Array = _add_to_diagonal(covariances.copy(), -reg)[rows, columns]
+        return mass[:, None] * packed
+
+    def mean_distances(self, precisions_cholesky: Array, covariances: Array, d: int) -> Array:
+        distances: Array = (self.precisions(precisions_cholesky) * covariances).sum(axis=(-2, -1))
+        return distances
+
+    def by_parts(self) -> CovarianceStructure:
+        return TiedByParts()
+
     def seed_covariances(
         self, rows: Array, mass: float, reg: float, scatter: Scatter | None
     ) -> Array:
@@ -364,6 +404,24 @@ class Tied:
         return draws
 
 
+class TiedByParts(Tied):
+    """Tied covariances pooled from second moments of each component."""
+
+    needs_scatter = False
+
+    def kernel_params(
+        self,
+        params: Params,
+        log_weights: Array,
+        scatter: Scatter | None,
+        dtype: DTypeLike = np.float64,
+    ) -> KernelParams:
+        factor = params.precisions_cholesky.T
+        n_components, d = params.means.shape
+        constants = _constants(log_weights, _log_diagonal(factor), d)
+        return _triangular(params.means, np.repeat(factor[None], n_components, 0), constants)
+
+
 class _Variances:
     """What types with variances along the axes alone do the same way."""
 
@@ -384,6 +442,9 @@ class _Variances:
 
     def min_support(self, n_features: int) -> int:
         return 2
+
+    def by_parts(self) -> CovarianceStructure:
+        return self  # type: ignore[return-value]  # the types below have the rest
 
     def draw(self, rng: Rng, mean: Array, covariances: Array, k: int, n: int) -> Array:
         draws: Array = mean + rng.standard_normal(size=(n, mean.size)) * np.sqrt(covariances[k])
@@ -408,6 +469,13 @@ class Diagonal(_Variances):
         self, stats: SufficientStats, means: Array, mass: Array, reg: float, scatter: Scatter | None
     ) -> Array:
         return _central_squares(stats, means, mass) + reg
+
+    def second_moments(self, covariances: Array, mass: Array, reg: float, d: int) -> Array:
+        return mass[:, None] * np.maximum(covariances - reg, 0.0)
+
+    def mean_distances(self, precisions_cholesky: Array, covariances: Array, d: int) -> Array:
+        distances: Array = (self.precisions(precisions_cholesky) * covariances).sum(axis=1)
+        return distances
 
     def seed_covariances(
         self, rows: Array, mass: float, reg: float, scatter: Scatter | None
@@ -452,6 +520,12 @@ class Spherical(_Variances):
     ) -> Array:
         variances: Array = _central_squares(stats, means, mass)[:, 0] / means.shape[1] + reg
         return variances
+
+    def second_moments(self, covariances: Array, mass: Array, reg: float, d: int) -> Array:
+        return (d * mass * np.maximum(covariances - reg, 0.0))[:, None]
+
+    def mean_distances(self, precisions_cholesky: Array, covariances: Array, d: int) -> Array:
+        return d * self.precisions(precisions_cholesky) * covariances
 
     def seed_covariances(
         self, rows: Array, mass: float, reg: float, scatter: Scatter | None

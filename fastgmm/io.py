@@ -313,6 +313,15 @@ def _check(parameters: dict[str, Any], fitted: dict[str, Any]) -> None:
         all(isinstance(bound, float | np.floating) for bound in bounds),
         "lower_bound_ and lower_bounds_ must be floats",
     )
+    for name, kinds in (("n_samples_seen_", (int, float)), ("n_batches_seen_", int)):
+        count = fitted.get(name, 0)
+        require(isinstance(count, kinds) and 0 <= count < math.inf, f"{name} must be a number")
+    rows = fitted.get("first_rows_", np.empty((0, size["d"])))
+    fit = isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.shape[1] == size["d"]
+    require(fit and bool(np.isfinite(rows).all()), f"first_rows_ must be rows of {size['d']}")
+    weights = fitted.get("first_weights_", np.empty(0))
+    fit = isinstance(weights, np.ndarray) and weights.shape == rows.shape[:1]
+    require(fit and bool((weights >= 0.0).all()), "first_weights_ must be a weight for each row")
     names = fitted.get("feature_names_in_")
     require(
         names is None or bool(isinstance(names, np.ndarray) and names.shape == (size["d"],)),

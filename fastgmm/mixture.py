@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._base import BaseMixture
 from ._conditioning import Conditioning
 from ._conversion import SklearnConversion
 from ._criteria import InformationCriteria
+from ._incremental import MOST_GROUPS
 from ._multistart import Settings
+from ._partial_fit import PartialFit
 from ._structures import Params
 from ._validation import (
     check_covariances,
@@ -21,7 +22,7 @@ from ._validation import (
 )
 
 
-class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, BaseMixture):
+class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, PartialFit):
     """Gaussian mixture, fitted by expectation-maximisation.
 
     A drop-in for ``sklearn.mixture.GaussianMixture``: the same parameters, attributes and
@@ -80,6 +81,17 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Base
         None: all of up to 2**22 rows; of more rows max(2**23 // n_features, 64 * n_components),
         64 MB or so of float64 numbers, so that memory is bounded. As many as the data has, or
         more: the start of scikit-learn.
+    step_power : float, default=0.7
+        For ``partial_fit``: how fast its steps ``(t + step_offset) ** -step_power`` shrink, in
+        (0.5, 1]. Near 0.5 old rows are soon forgotten, with 1 all rows count about the same.
+    step_offset : float, default=2.0
+        For ``partial_fit``: how many batches the start counts for beyond its own; at least 0.
+    incremental_groups : int, default=1
+        For ``fit``: into how many groups of consecutive rows, at most 64, a pass over the data is
+        split, with an M-step after each. 1 is plain EM. With more, EM needs fewer passes (and
+        memory for the statistics of all groups), which pays where reading the rows takes longer
+        than computing, or EM converges slowly; rows should be in no particular order. The fit
+        ends with plain EM, so ``converged_`` means the same, but it may be another local optimum.
 
     Attributes
     ----------
@@ -103,7 +115,15 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Base
     lower_bound_ : float
         The mean log-likelihood of a row before the last M-step of the best run.
     lower_bounds_ : list of float
-        The same for each iteration of the best run.
+        The same for each iteration of the best run; for incremental passes, a lower bound of the
+        mean log-likelihood of a row after the pass.
+    n_samples_seen_ : int or float
+        The number of rows seen by ``fit`` or, since then, by ``partial_fit``; the sum of their
+        weights if there are any.
+    n_batches_seen_ : int
+        The number of batches ``partial_fit`` has seen since the last ``fit``.
+    first_rows_, first_weights_ : ndarray of shape (n, n_features) and (n,)
+        While ``partial_fit`` has seen too few rows for a step: these rows and their weights.
     n_features_in_ : int
         The number of features seen during ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -153,6 +173,9 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Base
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "init_size": [Interval(Integral, 1, None, closed="left"), None],
+        "step_power": [Interval(Real, 0.5, 1.0, closed="right")],
+        "step_offset": [Interval(Real, 0.0, None, closed="left")],
+        "incremental_groups": [Interval(Integral, 1, MOST_GROUPS, closed="both")],
     }
 
     def __init__(
@@ -174,6 +197,9 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Base
         verbose_interval: int = 10,
         n_threads: int | None = None,
         init_size: int | None = None,
+        step_power: float = 0.7,
+        step_offset: float = 2.0,
+        incremental_groups: int = 1,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -191,6 +217,9 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Base
         self.verbose_interval = verbose_interval
         self.n_threads = n_threads
         self.init_size = init_size
+        self.step_power = step_power
+        self.step_offset = step_offset
+        self.incremental_groups = incremental_groups
 
     def _settings(self, n_features: int) -> Settings:
         """Check the given starts and return all that governs the fit."""
@@ -216,6 +245,7 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Base
             n_init=self.n_init,
             init_params=self.init_params,
             init_size=self.init_size,
+            n_groups=self.incremental_groups,
             weights=weights,
             means=means,
             precisions_cholesky=factors,

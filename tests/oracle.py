@@ -338,3 +338,54 @@ def start_of(parameters):
         "means_init": parameters.means,
         "precisions_init": precisions(parameters),
     }
+
+
+# --- EM by parts ------------------------------------------------------------------------------
+
+
+def free_energy(X, resp, parameters, sample_weight=None):
+    """Mean over rows of E[log p(x, k)] + entropy, for any responsibilities (n, K)."""
+    terms = resp * weighted_log_densities(X, parameters) - special.xlogy(resp, resp)
+    return np.average(terms.sum(axis=1), weights=sample_weight)
+
+
+def incremental_em(X, start, groups, n_passes, *, reg_covar=1e-6, sample_weight=None):
+    """Neal and Hinton's: an E-step of one group (a slice), an M-step, the next group.
+
+    The first pass is an iteration of batch EM. Returns the parameters and free energies after
+    each pass.
+    """
+    resp = responsibilities(X, start)
+    parameters = m_step(X, resp, start.covariance_type, reg_covar, sample_weight)
+    bounds = [free_energy(X, resp, parameters, sample_weight)]
+    for _ in range(n_passes - 1):
+        for rows in groups:
+            resp[rows] = responsibilities(X[rows], parameters)
+            parameters = m_step(X, resp, start.covariance_type, reg_covar, sample_weight)
+        bounds.append(free_energy(X, resp, parameters, sample_weight))
+    return parameters, bounds
+
+
+def stepwise_em(batches, start, steps, *, reg_covar=1e-6, sample_weights=None):
+    """Cappé and Moulines': each batch is seen once, and fades as those behind it come.
+
+    All rows are kept with the responsibilities of their one E-step; `steps` has a number for each
+    batch. Returns the parameters after each batch.
+    """
+    parameters, results = start, []
+    seen, resp, counts = [], [], []
+    for number, (X, step) in enumerate(zip(batches, steps, strict=True)):
+        w = np.ones(len(X)) if sample_weights is None else sample_weights[number]
+        resp.append(responsibilities(X, parameters))
+        counts = [(1 - step) * old for old in counts] + [step * w / w.sum()]
+        seen.append(X)
+        parameters = m_step(
+            np.concatenate(seen),
+            np.concatenate(resp),
+            start.covariance_type,
+            reg_covar,
+            np.concatenate(counts),
+            eps=0.0,
+        )
+        results.append(parameters)
+    return results

@@ -25,13 +25,17 @@ PARAMETER_TYPES = frozenset(
 NUMERICS = frozenset(f"fastgmm.{name}" for name in ("_stats", "_structures", "_rules", "_sampling"))
 PASSES = frozenset({"fastgmm._passes", "fastgmm._threads", "fastgmm._sources"})
 WATCHING = frozenset({"fastgmm._observers"})
-LOOPS = frozenset(f"fastgmm.{name}" for name in ("_em", "_kmeans", "_initialise", "_multistart"))
+LOOPS = frozenset(
+    f"fastgmm.{name}"
+    for name in ("_em", "_incremental", "_initialise", "_kmeans", "_multistart", "_stepwise")
+)
 LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._regression", "fastgmm._warnings"}
 ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
         "_base", "_callback_driver", "_callbacks", "_conditioning", "_conversion", "_criteria",
-        "_history", "_inference", "_opening", "_validation", "_verbose", "io", "mixture",
+        "_history", "_inference", "_opening", "_partial_fit", "_validation", "_verbose", "io",
+        "mixture",
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
@@ -59,6 +63,8 @@ MAY_IMPORT = {
     "_observers": NUMPY,
     "_pruning": NUMPY | KERNELS | PASSES | {"fastgmm._stats", "fastgmm._structures"},
     "_em": NUMPY | NUMERICS | PASSES | WATCHING | {"fastgmm._pruning"},
+    "_incremental": NUMPY | NUMERICS | PASSES | WATCHING | {"fastgmm._em", "fastgmm._pruning"},
+    "_stepwise": NUMPY | NUMERICS | PASSES | {"fastgmm._em", "fastgmm._pruning"},
     "_kmeans": NUMPY | NUMERICS | PASSES,
     "_initialise": NUMPY | NUMERICS | PASSES | LOOPS,
     "_multistart": NUMPY | NUMERICS | PASSES | WATCHING | LOOPS,
@@ -79,6 +85,7 @@ MAY_IMPORT = {
     # scores of single rows in microseconds leave no time for the way through a source
     "_scorer": NUMPY | {"fastgmm._passes"},
     "_opening": NUMPY | PASSES | {"fastgmm._validation"},
+    "_partial_fit": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
     "_matrices": NUMPY | {"fastgmm._structures"},
     "_verbose": WATCHING,

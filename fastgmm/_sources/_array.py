@@ -74,14 +74,18 @@ class ArraySource:
         """Return all rows in order, one block at a time."""
         return map(self.block, range(self.n_blocks))
 
-    def reduce(self, task: ReducePass, together: int = 1) -> Array:
-        """Return the flat statistics of one pass over all rows, some blocks at a time."""
+    def reduce(self, task: ReducePass, blocks: range | None = None, *, together: int = 1) -> Array:
+        """Return the flat statistics of one pass over all rows, some blocks at a time.
+
+        blocks : of all rows, those of these blocks alone, one at a time.
+        """
+        numbers = range(-(-self.n_blocks // together)) if blocks is None else blocks
 
         def make_worker() -> Any:
             add = task.worker()
-            return lambda number, statistics: add(self.block(number, together), statistics)
+            return lambda place, statistics: add(self.block(numbers[place], together), statistics)
 
-        return self._workers.reduce(-(-self.n_blocks // together), task.size, make_worker)
+        return self._workers.reduce(len(numbers), task.size, make_worker)
 
     def map_rows(self, task: RowMap) -> NDArray[Any]:
         """Return one row of results for each row."""

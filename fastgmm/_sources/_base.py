@@ -87,7 +87,7 @@ class RowSource(Protocol):
         """Return the mean weight of the rows that count."""
 
     def reduce(self, task: ReducePass) -> Array:
-        """Return the flat statistics of one pass over all rows, some blocks at a time."""
+        """Return the flat statistics of one pass over all rows."""
 
     def map_rows(self, task: RowMap) -> NDArray[Any]:
         """Return one row of results for each row."""
