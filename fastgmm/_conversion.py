@@ -1,16 +1,15 @@
 """From scikit-learn's estimator to ours and back."""
 
+import copy
 from typing import Any
 
-import numpy as np
 
-
-def is_sklearn_mixture(model: Any) -> bool:
-    """Return whether an object is scikit-learn's GaussianMixture, without importing it."""
-    return any(
-        kind.__module__.startswith("sklearn.mixture") and kind.__name__ == "GaussianMixture"
-        for kind in type(model).__mro__
-    )
+def check_sklearn_mixture(model: Any, name: str) -> None:
+    """Raise TypeError unless an object is of scikit-learn's class, without importing that."""
+    for kind in type(model).__mro__:
+        if kind.__module__.startswith("sklearn.mixture") and kind.__name__ == name:
+            return
+    raise TypeError(f"Expected a sklearn.mixture.{name}, got {type(model).__qualname__}.")
 
 
 def converted(model: Any, kind: type) -> Any:
@@ -24,6 +23,5 @@ def converted(model: Any, kind: type) -> Any:
         if name.endswith("_") and not name.startswith("_")
     }
     for name, value in fitted.items():
-        copied = value.copy() if isinstance(value, np.ndarray | list) else value
-        setattr(result, name, copied)
+        setattr(result, name, copy.deepcopy(value))
     return result

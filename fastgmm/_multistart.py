@@ -1,21 +1,21 @@
 """Several runs of EM from different starts, of which the best is kept."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ._em import EMResult, run_em
-from ._initialise import INITIALISATIONS, sample_rows, total_scatter
+from ._initialise import INITIALISATIONS, sample_rows, total_scatter, total_weight
 from ._observers import Iteration, Observer
-from ._rules import MaximumLikelihood
+from ._rules import UpdateRule
 from ._sources import ArraySource
-from ._structures import CovarianceStructure, Params
+from ._structures import CovarianceStructure, Params, Scatter
 
-Array = NDArray[np.float64]
+# What makes the update rule for the rows of a fit, given their scatter if it is known already.
+RuleMaker = Callable[[ArraySource, Scatter | None], UpdateRule]
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,12 @@ class Settings:
 
     n_components: int
     structure: CovarianceStructure
+    make_rule: RuleMaker
     tol: float
-    reg_covar: float
     max_iter: int
     n_init: int
     init_params: str
     init_size: int | None
-    # given starts: each one replaces what the initialisation found
-    weights: Array | None = None
-    means: Array | None = None
-    precisions_cholesky: Array | None = None
 
 
 class Resume(NamedTuple):
@@ -48,6 +44,7 @@ class Outcome(NamedTuple):
 
     best: EMResult
     n_distinct: list[int]  # of each start: components that hold a row
+    rule: UpdateRule
 
 
 class _LastIteration:
@@ -80,7 +77,7 @@ def fit_best_of(
     """
     structure = settings.structure
     scatter = total_scatter(source) if structure.needs_scatter else None
-    rule = MaximumLikelihood(structure, settings.reg_covar, scatter, source.mean_weight)
+    rule = settings.make_rule(source, scatter)
     last = _LastIteration()
     watchers: Sequence[Observer] = (last, *observers) if observers else ()
     best: EMResult | None = None
@@ -114,7 +111,7 @@ def fit_best_of(
         if any(getattr(watcher, "stopped", False) for watcher in watchers):
             break
     assert best is not None
-    return Outcome(best, n_distinct)
+    return Outcome(best, n_distinct, rule)
 
 
 def _better(result: EMResult, best: EMResult) -> bool:
@@ -126,30 +123,20 @@ def _better(result: EMResult, best: EMResult) -> bool:
 def starting_params(
     source: ArraySource,
     settings: Settings,
-    rule: MaximumLikelihood,
+    rule: UpdateRule,
     rng: np.random.RandomState,
 ) -> tuple[Params, int]:
     """Return the parameters one run starts from, and how many components hold a row."""
-    weights, means = settings.weights, settings.means
-    factors = settings.precisions_cholesky
-    structure = settings.structure
-    if weights is not None and means is not None and factors is not None:
-        covariances = structure.covariances_from_factors(factors)
-        return Params(weights, means, covariances, factors), settings.n_components
+    known = rule.known_start()
+    if known is not None:
+        return known, settings.n_components
     rows = sample_rows(source, settings.init_size, rng)
     initialise = INITIALISATIONS[settings.init_params]
-    if rows is not source and rule.scatter is not None:
-        rule = MaximumLikelihood(structure, rule.reg_covar, total_scatter(rows), rule.mean_weight)
-    start = initialise(rows, settings.n_components, rule, rng)
-    if factors is None:
-        covariances = start.covariances
-        factors = structure.precisions_cholesky(covariances)
-    else:
-        covariances = structure.covariances_from_factors(factors)
-    params = Params(
-        start.weights if weights is None else weights,
-        start.means if means is None else means,
-        covariances,
-        factors,
-    )
-    return params, start.n_distinct
+    if rows is source:
+        start = initialise(rows, settings.n_components, rule, rng)
+        return rule.start(start.moments, start.weight), start.n_distinct
+    own = rule if rule.scatter is None else rule.with_scatter(total_scatter(rows))
+    start = initialise(rows, settings.n_components, own, rng)
+    weight = total_weight(source)
+    whole = start.moments._replace(mass=start.moments.mass * (weight / start.weight))
+    return rule.start(whole, weight), start.n_distinct

@@ -1,18 +1,18 @@
 """GaussianMixture: the estimator, in the shape of scikit-learn's class of that name."""
 
 import math
-from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import BaseMixture
-from ._conversion import converted, is_sklearn_mixture
-from ._multistart import Settings
+from ._conversion import check_sklearn_mixture, converted
+from ._multistart import RuleMaker
 from ._passes import LOG_DENSITY, PROBABILITIES
-from ._structures import Params
+from ._rules import Given, MaximumLikelihood, UpdateRule
+from ._sources import ArraySource
+from ._structures import Params, Scatter
 from ._validation import (
     check_covariances,
     check_means,
@@ -137,22 +137,10 @@ class GaussianMixture(BaseMixture):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "covariance_type": [StrOptions({"full", "tied", "diag", "spherical"})],
-        "tol": [Interval(Real, 0.0, None, closed="left")],
-        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
-        "init_params": [StrOptions({"kmeans", "random", "random_from_data", "k-means++"})],
+        **BaseMixture._parameter_constraints,
         "weights_init": ["array-like", None],
         "means_init": ["array-like", None],
         "precisions_init": ["array-like", None],
-        "random_state": ["random_state"],
-        "warm_start": ["boolean"],
-        "verbose": ["verbose"],
-        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
-        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
-        "init_size": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -192,14 +180,9 @@ class GaussianMixture(BaseMixture):
         self.n_threads = n_threads
         self.init_size = init_size
 
-    def _settings(self, n_features: int) -> Settings:
-        """Check the given starts and return all that governs the fit."""
+    def _rule_maker(self, n_features: int) -> RuleMaker:
+        """Check the given starts and return what makes the rule of maximum likelihood."""
         k, structure = self.n_components, self._structure
-        if self.init_size is not None and self.init_size < k:
-            raise ValueError(
-                f"init_size={self.init_size} is smaller than n_components={k}: a start needs at "
-                "least one row for each component."
-            )
         weights = means = factors = None
         if self.weights_init is not None:
             weights = check_weights(self.weights_init, k)
@@ -207,19 +190,12 @@ class GaussianMixture(BaseMixture):
             means = check_means(self.means_init, k, n_features)
         if self.precisions_init is not None:
             factors = check_precisions(self.precisions_init, structure, k, n_features)
-        return Settings(
-            n_components=k,
-            structure=structure,
-            tol=self.tol,
-            reg_covar=self.reg_covar,
-            max_iter=self.max_iter,
-            n_init=self.n_init,
-            init_params=self.init_params,
-            init_size=self.init_size,
-            weights=weights,
-            means=means,
-            precisions_cholesky=factors,
-        )
+        given = Given(weights, means, factors)
+
+        def make(source: ArraySource, scatter: Scatter | None) -> UpdateRule:
+            return MaximumLikelihood(structure, self.reg_covar, scatter, source.mean_weight, given)
+
+        return make
 
     def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Compute the Bayesian information criterion; the lower the better.
@@ -386,10 +362,7 @@ class GaussianMixture(BaseMixture):
         model : sklearn.mixture.GaussianMixture
             The model, fitted or not.
         """
-        if not is_sklearn_mixture(model):
-            raise TypeError(
-                f"Expected a sklearn.mixture.GaussianMixture, got {type(model).__qualname__}."
-            )
+        check_sklearn_mixture(model, "GaussianMixture")
         result: Self = converted(model, cls)
         return result
 

@@ -6,9 +6,9 @@ import pytest
 from datasets import faithful, iris, synthetic
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastgmm._em import EMResult, log_weights, run_em
+from fastgmm._em import EMResult, run_em
 from fastgmm._initialise import total_scatter
-from fastgmm._rules import MaximumLikelihood
+from fastgmm._rules import MaximumLikelihood, log_weights
 from fastgmm._sources import ArraySource, UnfitRow
 from fastgmm._structures import STRUCTURES, IllDefinedCovariance, Params
 from fastgmm._threads import Workers

@@ -22,7 +22,9 @@ KERNELS = frozenset(f"fastgmm._kernels.{path.stem}" for path in ROOT.glob("_kern
 PARAMETER_TYPES = frozenset(
     f"fastgmm._kernels.{name}" for name in ("kinds", "scaled", "triangular", "arrays")
 )
-NUMERICS = frozenset(f"fastgmm.{name}" for name in ("_stats", "_structures", "_rules", "_sampling"))
+NUMERICS = frozenset(
+    f"fastgmm.{name}" for name in ("_stats", "_structures", "_rules", "_sampling", "_variational")
+)
 PASSES = frozenset({"fastgmm._passes", "fastgmm._threads", "fastgmm._sources"})
 WATCHING = frozenset({"fastgmm._observers"})
 LOOPS = frozenset(f"fastgmm.{name}" for name in ("_em", "_kmeans", "_initialise", "_multistart"))
@@ -31,7 +33,7 @@ ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
         "_base", "_callback_driver", "_callbacks", "_conversion", "_history", "_inference",
-        "_validation", "_verbose", "io", "mixture",
+        "_validation", "_verbose", "bayesian", "io", "mixture",
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
@@ -46,6 +48,7 @@ MAY_IMPORT = {
     | {"fastgmm._kernels.algebra", "fastgmm._precision", "fastgmm._stats"},
     "_rules": NUMPY | NUMERICS,
     "_sampling": NUMPY | NUMERICS,
+    "_variational": SCIPY | NUMERICS,
     "_threads": NUMPY,
     "_passes": NUMPY | KERNELS | {"fastgmm._stats"},
     "_sources": NUMPY | PASSES | {"fastgmm._kernels.finite"},
@@ -64,6 +67,7 @@ MAY_IMPORT = {
     "_history": NUMPY | {"pandas"},
     "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
     "_verbose": WATCHING,
+    "bayesian": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     # public names only
     "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
@@ -72,7 +76,8 @@ MAY_IMPORT = {
     "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
     "__main__": {"fastgmm._cli"},
     "__init__": {
-        f"fastgmm.{name}" for name in ("_history", "_warmup", "_warnings", "io", "mixture")
+        f"fastgmm.{name}"
+        for name in ("_history", "_warmup", "_warnings", "bayesian", "io", "mixture")
     },
 }
 OPTIONAL = {"matplotlib", "pandas", "dask", "pyarrow", "h5py", "zarr", "joblib", "threadpoolctl"}

@@ -7,12 +7,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from test_em_pass import SENTINEL, untouched, zoned
 
 from fastgmm import _pruning
-from fastgmm._em import log_weights, run_em
+from fastgmm._em import run_em
 from fastgmm._kernels import pruned
 from fastgmm._kernels.em_pass import LABEL
 from fastgmm._passes import EMPass, MapPass
 from fastgmm._pruning import EMPasses, PrunedPass, bounds_for
-from fastgmm._rules import MaximumLikelihood
+from fastgmm._rules import MaximumLikelihood, log_weights
 from fastgmm._sources import ArraySource
 from fastgmm._stats import SufficientStats
 from fastgmm._structures import STRUCTURES, Params
