@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._em import EMResult, run_em
-from ._initialise import INITIALISATIONS, sample_rows, total_scatter, total_weight
+from ._initialise import INITIALISATIONS, sample_rows, total_scatter
 from ._observers import Iteration, Observer
 from ._rules import UpdateRule
 from ._sources import ArraySource
@@ -132,11 +132,8 @@ def starting_params(
         return known, settings.n_components
     rows = sample_rows(source, settings.init_size, rng)
     initialise = INITIALISATIONS[settings.init_params]
-    if rows is source:
-        start = initialise(rows, settings.n_components, rule, rng)
-        return rule.start(start.moments, start.weight), start.n_distinct
-    own = rule if rule.scatter is None else rule.with_scatter(total_scatter(rows))
+    own = rule
+    if rows is not source and rule.scatter is not None:
+        own = rule.with_scatter(total_scatter(rows))
     start = initialise(rows, settings.n_components, own, rng)
-    weight = total_weight(source)
-    whole = start.moments._replace(mass=start.moments.mass * (weight / start.weight))
-    return rule.start(whole, weight), start.n_distinct
+    return rule.start(start.moments, start.weight), start.n_distinct

@@ -64,7 +64,8 @@ class DirichletProcess:
     def weights(self, concentration: Array) -> Array:
         broken, left = concentration / concentration.sum(axis=0)
         weights: Array = broken * np.append(1.0, np.cumprod(left[:-1]))
-        return weights / weights.sum()
+        weights /= weights.sum()
+        return weights
 
     def log_norm(self, concentration: Array) -> float:
         return -float(betaln(*concentration).sum())
@@ -130,16 +131,19 @@ class VariationalBayes(UpdateRule):
         reg_covar: float,
         scatter: Scatter | None,
         mean_weight: float,
+        weight: float,
         weight_prior: WeightPrior,
         priors: Priors,
     ) -> None:
         super().__init__(structure, reg_covar, scatter, mean_weight)
+        self.weight = weight  # of all rows
         self.weight_prior = weight_prior
         self.priors = priors
         self.guard_place = priors.mean  # so that it does not matter where the origin is
 
     def start(self, moments: Moments, weight: float) -> Params:
-        return self._params(moments)
+        # a sample of the rows stands for all of them
+        return self._params(moments._replace(mass=moments.mass * (self.weight / weight)))
 
     def update(self, stats: SufficientStats) -> Params:
         return self._params(self.moments(stats))

@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import BaseMixture
 from ._conversion import check_sklearn_mixture, converted
-from ._initialise import total_scatter
+from ._initialise import total_scatter, total_weight
 from ._multistart import RuleMaker
 from ._rules import UpdateRule
 from ._sources import ArraySource
@@ -261,7 +261,13 @@ default='dirichlet_process'
             )
             weight_prior = WEIGHT_PRIORS[self.weight_concentration_prior_type]
             return VariationalBayes(
-                structure, self.reg_covar, scatter, source.mean_weight, weight_prior, priors
+                structure,
+                self.reg_covar,
+                scatter,
+                source.mean_weight,
+                total_weight(source),
+                weight_prior,
+                priors,
             )
 
         return make
