@@ -338,4 +338,7 @@ default='dirichlet_process'
         """
         check_sklearn_mixture(model, "BayesianGaussianMixture")
         result: Self = converted(model, cls)
+        if hasattr(result, "lower_bound_"):  # arrays of one number where 'tied'
+            result.lower_bound_ = float(np.ravel(result.lower_bound_)[0])
+            result.lower_bounds_ = [float(np.ravel(bound)[0]) for bound in result.lower_bounds_]
         return result

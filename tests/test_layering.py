@@ -70,7 +70,7 @@ MAY_IMPORT = {
     "bayesian": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     # public names only
-    "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
+    "io": NUMPY | {"fastgmm", "fastgmm.bayesian", "fastgmm.mixture"},
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
     "data": NUMPY,
     "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
