@@ -60,26 +60,26 @@ def run_python(code, *args, env=None):
 _CHILD = """
 import json, sys, warnings
 import numpy as np
-module, data, params = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+module, name, data, params = *sys.argv[1:4], json.loads(sys.argv[4])
 warnings.simplefilter("ignore")
-GaussianMixture = getattr(__import__(module, fromlist=["GaussianMixture"]), "GaussianMixture")
+Mixture = getattr(__import__(module, fromlist=[name]), name)
 X = np.load(data)
-GaussianMixture(**params | {"max_iter": 2}).fit(X[: 20 * params["n_components"]].copy())
+Mixture(**params | {"max_iter": 2}).fit(X[: 20 * params["n_components"]].copy())
 print("ready", flush=True)
 sys.stdin.readline()
-model = GaussianMixture(**params).fit(X)
+model = Mixture(**params).fit(X)
 print(json.dumps({"n_iter": int(model.n_iter_), "bound": float(model.lower_bound_)}), flush=True)
 sys.stdin.readline()
 """
 
 
-def fit_memory(module, data, params):
+def fit_memory(module, data, params, name="GaussianMixture"):
     """Fit in a fresh, warmed-up process; give its peak anonymous memory above that before, in MB.
 
     Linux only: the parent reads RssAnon of the child, so that no lock of the child hides a peak.
     """
     with subprocess.Popen(
-        [sys.executable, "-c", _CHILD, module, str(data), json.dumps(params)],
+        [sys.executable, "-c", _CHILD, module, name, str(data), json.dumps(params)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -232,9 +232,9 @@ default='dirichlet_process'
     def _rule_maker(self, n_features: int) -> RuleMaker:
         """Check the given priors and return what makes the rule of variational inference."""
         d, structure = n_features, self._structure
-        mean = covariance = None
+        given_mean = given_covariance = None
         if self.mean_prior is not None:
-            mean = check_mean_prior(self.mean_prior, d)
+            given_mean = check_mean_prior(self.mean_prior, d)
         freedom = d if self.degrees_of_freedom_prior is None else self.degrees_of_freedom_prior
         if not freedom > d - 1.0:
             raise ValueError(
@@ -242,11 +242,11 @@ default='dirichlet_process'
                 f"{d - 1}, but got {freedom:.3f}."
             )
         if self.covariance_prior is not None:
-            covariance = check_covariance_prior(self.covariance_prior, structure, d)
+            given_covariance = check_covariance_prior(self.covariance_prior, structure, d)
         concentration, precision = self.weight_concentration_prior, self.mean_precision_prior
 
         def make(source: ArraySource, scatter: Scatter | None) -> UpdateRule:
-            nonlocal mean, covariance
+            mean, covariance = given_mean, given_covariance
             if mean is None or covariance is None:
                 whole = total_scatter(source) if scatter is None else scatter
                 mean = whole.mean if mean is None else mean

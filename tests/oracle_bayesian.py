@@ -120,7 +120,7 @@ def log_responsibilities(rho):
 
 def update(X, resp, priors, covariance_type, reg_covar=1e-6):
     """Equations 10.58 to 10.63; covariances divided by nu, sums over components if shared."""
-    n, K = resp.shape
+    K = resp.shape[1]
     d = X.shape[1]
     eye = np.eye(d)
     N = resp.sum(axis=0) + 10 * np.finfo(float).eps
