@@ -41,10 +41,14 @@ CASES = (
 )
 
 
-def make_data(case, dtype=np.float64, seed=0):
-    """Draw rows from k clusters that overlap, each with its own covariance."""
+def make_data(case, dtype=np.float64, seed=0, spread=3.0):
+    """Draw rows from k clusters, each with its own covariance.
+
+    spread : standard deviation of a centre's coordinates, in those of the rows about it.  With 3
+    clusters overlap for few features and lie apart for many; with 0.5 they always overlap.
+    """
     generator = np.random.default_rng(seed)
-    centres = generator.normal(scale=3.0, size=(case.k, case.d))
+    centres = generator.normal(scale=spread, size=(case.k, case.d))
     factors = np.eye(case.d) + generator.normal(
         scale=0.3 / case.d**0.5, size=(case.k, case.d, case.d)
     )

@@ -48,9 +48,9 @@ def compare_passes(options):
     ours, *others = peers
     heads = ["one EM pass", *(f"{name}, ns" for name in peers)]
     heads += [*(f"{name} ÷ ours" for name in others), "of matrix product"]
-    rows = []
+    rows, medians = [], {}
     for case in options.cases:
-        X = make_data(case, options.dtype)
+        X = make_data(case, options.dtype, spread=options.spread)
         args = (X, case, make_start(case, X), options.threads)
         runs = {name: partial(attempt, fit, *args) for name, fit in peers.items()}
         for run in runs.values():
@@ -69,8 +69,37 @@ def compare_passes(options):
                 f"{speed / rate:.0%} of {rate / 1e9:.0f} GF/s" if speed else "–",
             ]
         )
+        medians[case.name] = {name: median(times[name]) / unit for name in peers if name in times}
         say("  ".join(rows[-1]))
+    if options.picture:
+        draw(medians, list(peers), options)
     return heads, rows
+
+
+def draw(medians, names, options):
+    """Draw a bar for each library and case: nanoseconds per row and component, log scale."""
+    import matplotlib.pyplot as plt
+
+    colours = dict(
+        zip(names, ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7"), strict=False)
+    )
+    height = 0.8 / len(names)
+    figure, ax = plt.subplots(figsize=(8, 0.75 * len(medians) + 1.2), layout="constrained")
+    for i, found in enumerate(medians.values()):
+        for j, (name, value) in enumerate(found.items()):
+            place = i + height * (j - (len(names) - 1) / 2)
+            label = name if i == 0 else None
+            ax.barh(place, value, height=0.9 * height, color=colours[name], label=label)
+            ax.text(value * 1.06, place, f"{value:.3g}", va="center", fontsize=7)
+    ax.set_yticks(range(len(medians)), list(medians))
+    ax.invert_yaxis()
+    ax.set(xscale="log", xlabel="one EM pass: nanoseconds per row and component (less is better)")
+    ax.set_xlim(right=3 * max(max(found.values()) for found in medians.values()))
+    ax.set_title(f"{options.threads} threads, {options.dtype}")
+    ax.legend(frameon=False, loc="lower right")
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(options.picture, dpi=110)
+    say(f"picture: {options.picture}")
 
 
 def attempt(fit, *args, iterations=None):
@@ -268,11 +297,18 @@ def parse(argv=None):
         metavar="N,D,K",
         help="sizes for fit, maps and memory (default: 1000000,8,16)",
     )
+    add(
+        "--spread",
+        type=float,
+        default=3.0,
+        help="of the clusters' centres in the EM passes; 0.5: all overlap (default: 3)",
+    )
     add("--rounds", type=int, default=5)
     add("--threads", type=int, default=cores())
     add("--dtype", choices=("float64", "float32"), default="float64")
     add("--memory-iterations", type=int, default=3, help="length of the fits whose memory counts")
     add("--markdown", action="store_true")
+    add("--picture", metavar="PNG", help="draw the EM passes")
     options = parser.parse_args(argv)
     options.cases = [case for case in CASES if options.cases in case.name]
     options.large = [Case("full", *map(int, size.split(","))) for size in options.large]

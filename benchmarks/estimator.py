@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+import tempfile
 import warnings
 
 import numpy as np
@@ -10,7 +13,43 @@ from benchmarks.cases import Case, make_data, make_start
 from fastgmm import GaussianMixture
 
 TYPES = ("full", "tied", "diag", "spherical")
-SIZES = ((100_000, 2, 8), (50_000, 8, 16), (10_000, 32, 16))
+
+
+def mapped(X):
+    """Give the same rows in a memory-mapped file, which goes with the process."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the map keeps it open
+    X.tofile(file)
+    return np.memmap(file, dtype=X.dtype, mode="r", shape=X.shape)
+
+
+LAYOUTS = {
+    "C": np.asarray,
+    "F": np.asfortranarray,
+    "strided": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "mapped": mapped,
+}
+GRID = (
+    TYPES,
+    [f"d={d}" for d in (1, 2, 3, 5, 8, 16, 32, 64, 128)],
+    [f"K={k}" for k in (1, 4, 16, 64)],
+    ("float64", "float32"),
+    ("1thr", "2thr"),
+    tuple(LAYOUTS),
+)
+
+
+def some_combinations(number):
+    """Choose from the grid, always the same, so that every value of every axis is in it."""
+    whole = list(itertools.product(*GRID))
+    random.Random(0).shuffle(whole)
+    chosen, missing = [], {value for axis in GRID for value in axis}
+    for combination in whole:  # first those that bring something new
+        if missing.intersection(combination):
+            chosen.append(combination)
+            missing.difference_update(combination)
+    rest = (combination for combination in whole if combination not in chosen)
+    chosen += itertools.islice(rest, max(0, number - len(chosen)))
+    return sorted(" ".join(combination) for combination in chosen)
 
 
 def fixed_fit(case, X, start, n_threads=None, iterations=5):
@@ -30,60 +69,43 @@ def fixed_fit(case, X, start, n_threads=None, iterations=5):
         return model.fit(X)
 
 
-class Fit:
-    """Five EM iterations."""
+class Grid:
+    """Five EM iterations over all that matters: a fixed sample of the whole grid."""
 
-    params = (TYPES, SIZES, ("float64", "float32"))
-    param_names = ("covariance_type", "size", "dtype")
+    params = (some_combinations(40),)
+    param_names = ("combination",)
 
-    def setup(self, covariance_type, size, dtype):
-        self.case = Case(covariance_type, *size)
-        self.X = make_data(self.case, dtype)
+    def setup(self, combination):
+        covariance_type, d, k, dtype, threads, layout = combination.split()
+        d, k = int(d.removeprefix("d=")), int(k.removeprefix("K="))
+        n = max(2000, min(200_000, int(1e7 / (d * k))))
+        self.case = Case(covariance_type, n, d, k)
+        self.X = LAYOUTS[layout](make_data(self.case, dtype))
         self.start = make_start(self.case, self.X)
-        fixed_fit(self.case, self.X[:2000], self.start)  # compiles
-
-    def time_fit(self, *_):
-        fixed_fit(self.case, self.X, self.start)
-
-    def peakmem_fit(self, *_):
-        fixed_fit(self.case, self.X, self.start)
-
-
-class Threads:
-    """Five EM iterations by number of threads."""
-
-    params = (1, 2)
-    param_names = ("n_threads",)
-
-    def setup(self, n_threads):
-        self.case = Case("full", 100_000, 8, 16)
-        self.X = make_data(self.case)
-        self.start = make_start(self.case, self.X)
-        fixed_fit(self.case, self.X[:2000], self.start)
-
-    def time_fit(self, n_threads):
-        fixed_fit(self.case, self.X, self.start, n_threads)
-
-
-class Layout:
-    """Five EM iterations by how the rows lie in memory."""
-
-    params = ("C", "F", "strided")
-    param_names = ("layout",)
-
-    def setup(self, layout):
-        self.case = Case("full", 100_000, 8, 16)
-        X = make_data(self.case)
-        self.start = make_start(self.case, X)
-        self.X = {
-            "C": lambda: X,
-            "F": lambda: np.asfortranarray(X),
-            "strided": lambda: np.repeat(X, 2, axis=0)[::2],
-        }[layout]()
-        fixed_fit(self.case, self.X[:2000], self.start)
+        self.threads = int(threads.removesuffix("thr"))
+        fixed_fit(self.case, self.X[: 20 * k], self.start)  # compiles
 
     def time_fit(self, _):
-        fixed_fit(self.case, self.X, self.start)
+        fixed_fit(self.case, self.X, self.start, self.threads)
+
+    def peakmem_fit(self, _):
+        fixed_fit(self.case, self.X, self.start, self.threads)
+
+
+class Separation:
+    """Five EM iterations where clusters lie apart, and where they overlap."""
+
+    params = (TYPES, (0.5, 3.0, 6.0))
+    param_names = ("covariance_type", "spread")
+
+    def setup(self, covariance_type, spread):
+        self.case = Case(covariance_type, 50_000, 16, 32)
+        self.X = make_data(self.case, spread=spread)
+        self.start = make_start(self.case, self.X)
+        fixed_fit(self.case, self.X[:2000], self.start)
+
+    def time_fit(self, *_):
+        fixed_fit(self.case, self.X, self.start, iterations=10)
 
 
 class Initialisation:

@@ -78,11 +78,22 @@ def fit_memory(module, data, params, name="GaussianMixture"):
 
     Linux only: the parent reads RssAnon of the child, so that no lock of the child hides a peak.
     """
+    return watch_memory(_CHILD, module, name, data, json.dumps(params))
+
+
+def watch_memory(code, *args):
+    """Run code in a fresh process and watch its anonymous memory; give the peak above the start.
+
+    The code prints "ready", waits for a line, does what is watched, prints its answer as a JSON
+    object, and waits for another line.
+    """
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
-        [sys.executable, "-c", _CHILD, module, name, str(data), json.dumps(params)],
+        [sys.executable, "-c", code, *map(str, args)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env=env,
     ) as child:
         if child.stdout.readline() != "ready\n":
             raise RuntimeError("the measured process failed")

@@ -15,7 +15,11 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from fastgmm._cli.demo import add_demo
+from fastgmm._cli.detect import add_detect
 from fastgmm._cli.fit import add_fit, add_info
+from fastgmm._cli.segment import add_segment
+from fastgmm._cli.select import add_select
+from fastgmm._cli.use import add_predict, add_sample, add_score
 
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
@@ -50,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fastgmm: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (ValueError, TypeError, MemoryError, OSError) as error:
+    except (ValueError, TypeError, MemoryError, OSError, ImportError) as error:
         print(f"fastgmm: error: {_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     return 0
@@ -74,7 +78,17 @@ class _Parser(argparse.ArgumentParser):
 
 
 # Each adds one command.
-COMMANDS: tuple[Callable[[Any], None], ...] = (add_demo, add_fit, add_info)
+COMMANDS: tuple[Callable[[Any], None], ...] = (
+    add_demo,
+    add_fit,
+    add_info,
+    add_predict,
+    add_score,
+    add_sample,
+    add_select,
+    add_detect,
+    add_segment,
+)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -32,6 +32,8 @@ class IterationRecord:
     weights, means, covariances : ndarray of float64 or None
         Parameters after this iteration's M-step, shapes as `weights_`, `means_`, `covariances_`;
         None with ``keep_parameters=False``.
+    covariance_type : str or None
+        What the covariances have in common, as in the mixture's constructor.
     """
 
     init: int
@@ -42,6 +44,7 @@ class IterationRecord:
     weights: NDArray[np.float64] | None = None
     means: NDArray[np.float64] | None = None
     covariances: NDArray[np.float64] | None = None
+    covariance_type: str | None = None
 
 
 class History:
@@ -58,7 +61,8 @@ class History:
     ----------
     records : list of IterationRecord
         One per iteration, in order. Each has `init` (which of the `n_init` runs, from 0),
-        `iteration` (from 1), `bound`, `change`, `seconds`, `weights`, `means` and `covariances`.
+        `iteration` (from 1), `bound`, `change`, `seconds`, `weights`, `means`, `covariances` and
+        `covariance_type`.
     bounds : ndarray of shape (n_records,)
         The bounds alone.
 
@@ -181,6 +185,7 @@ class History:
                 bound=iteration.bound,
                 change=iteration.change,
                 seconds=iteration.seconds,
+                covariance_type=getattr(estimator, "covariance_type", None),
                 **kept,
             )
         )

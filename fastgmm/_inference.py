@@ -1,5 +1,6 @@
 """What a fitted mixture answers, whatever its estimation principle."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -219,26 +220,27 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self._kernel_params(np.zeros(len(self.means_)))
 
-    def _map(self, X: Any, what: int, params: Any) -> NDArray[Any]:
-        """Return a result for each row."""
+    def _map(self, X: Any, what: int, params: Any, function: Any = None) -> NDArray[Any]:
+        """Return a result for each row: what the kernels give, or a function of a block's."""
         rows = check_rows(self, X, reset=False)
         with Workers(self.n_threads) as workers:
             source = ArraySource(rows, workers)
             dtype = np.result_type(source.dtype, self.means_.dtype)
-            out: NDArray[Any] = self._reported(source.map_rows, MapPass(params, what, dtype))
+            task = MapPass(params, what, dtype, function)
+            out: NDArray[Any] = self._reported(source.map_rows, task)
         return out
 
     def _sum(
-        self, X: Any, sample_weight: Any, what: int, function: Any = None
-    ) -> tuple[float, float]:
-        """Return a weighted sum over the rows, and the weight."""
+        self, X: Any, sample_weight: Any, what: int, *functions: Callable[[Array], Array]
+    ) -> tuple[float, ...]:
+        """Return weighted sums over the rows, one for each function or one, and the weight."""
         params = self._kernel_params()
         rows = check_rows(self, X, reset=False)
         weights = check_sample_weight(sample_weight, len(rows))
         with Workers(self.n_threads) as workers:
             source = ArraySource(rows, workers, weights)
-            flat = self._reported(source.reduce, ScorePass(params, what, function))
-        return float(flat[0]), float(flat[1])
+            flat = self._reported(source.reduce, ScorePass(params, what, functions))
+        return tuple(flat.tolist())
 
     def _reported(self, call: Any, task: Any) -> Any:
         try:

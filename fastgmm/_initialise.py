@@ -4,13 +4,15 @@ The statistics that a way's responsibilities would give become parameters by the
 after any other pass.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._kmeans import kmeans, labelled_stats, pilot, seed
+from ._kmeans import Clustering, kmeans, labelled_stats, pilot, seed
 from ._passes import Block, MomentsPass
 from ._rules import Moments, UpdateRule
 from ._sources import ArraySource
@@ -66,10 +68,42 @@ def _sample_without_replacement(n: int, size: int, rng: np.random.RandomState) -
     return index
 
 
+# By the number of clusters and the state of the draws: the clusters, and the state after them.
+_Known = dict[tuple[int, bytes, int], tuple[Clustering, dict[str, Any]]]
+_clusterings: ContextVar[_Known | None] = ContextVar("clusterings", default=None)
+
+
+@contextmanager
+def shared_clusterings() -> Iterator[None]:
+    """Let this thread's fits to the same rows and weights share the clusters of k-means.
+
+    The covariance type plays no part in them. What the same draws would find again is remembered,
+    at 4 bytes a row for each number of clusters and run.
+    """
+    token = _clusterings.set({})
+    try:
+        yield
+    finally:
+        _clusterings.reset(token)
+
+
+def _clustered(source: ArraySource, k: int, rng: np.random.RandomState) -> Clustering:
+    known = _clusterings.get()
+    if known is None:
+        return kmeans(source, k, rng)
+    before = rng.get_state(legacy=False)["state"]
+    key = (k, before["key"].tobytes(), before["pos"])
+    if key not in known:
+        known[key] = kmeans(source, k, rng), rng.get_state(legacy=False)
+    clustering, after = known[key]
+    rng.set_state(after)
+    return clustering
+
+
 def _from_kmeans(
     source: ArraySource, k: int, rule: UpdateRule, rng: np.random.RandomState
 ) -> Start:
-    clustering = kmeans(source, k, rng)
+    clustering = _clustered(source, k, rng)
     n_second = rule.structure.second_columns(source.n_features)
     n_distinct = int((np.bincount(clustering.labels, minlength=k) > 0).sum())
     stats = labelled_stats(source, clustering, n_second)

@@ -15,8 +15,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._passes import NO_LABELS, AssignPass, LabelledPass, OwnDistancePass, SeedPass
-from ._sources import ArraySource
+from ._passes import (
+    NO_LABELS,
+    AssignPass,
+    Candidates,
+    LabelledPass,
+    MovingCentres,
+    OwnDistancePass,
+    SeedPass,
+)
+from ._sources import ArraySource, block_rows
 from ._stats import SufficientStats
 from ._structures import readonly
 
@@ -25,6 +33,13 @@ Labels = NDArray[np.int32]
 
 MAX_ITER = 300
 TOLERANCE = 1e-4
+
+_LARGEST_SQUARE, _SMALLEST_SQUARE = 1.7e308, 1e-280
+# Sums are begun anew when only so small a part of them is left that rounding would count.
+_WORN = 0.999
+# A block of which few rows are read takes less time than a thread needs to begin the next one:
+# so many blocks are handed over at a time, but never fewer than so many times in all.
+_TOGETHER, _LEAST_SHARES = 8, 16
 
 
 class Clustering(NamedTuple):
@@ -44,22 +59,17 @@ def pilot(source: ArraySource) -> Array:
 
 def seed(source: ArraySource, n_clusters: int, rng: np.random.RandomState) -> NDArray[np.int64]:
     """Choose rows as initial centres by greedy k-means++."""
-    n = source.n_rows
     trials = 2 + int(np.log(n_clusters))
+    seeds = _Seeds(source, trials)
     chosen = np.empty(n_clusters, np.int64)
     chosen[0] = _first_seed(source, rng)
-    closest = np.full(n, np.inf)
-    sums = np.empty(source.n_blocks)
-    first = readonly(source.take(chosen[:1]))
-    potential = source.reduce(SeedPass(first, closest, sums))[0]
+    potential = seeds.try_(chosen[:1], chosen[1:1])[0]
     for c in range(1, n_clusters):
-        targets = rng.uniform(size=trials) * potential
-        candidates = _search_sums(source, closest, sums, targets)
-        rows = readonly(source.take(candidates))
-        potentials = source.reduce(SeedPass(rows, closest))
+        candidates = seeds.search(chosen[:c], rng.uniform(size=trials) * potential)
+        potentials = seeds.try_(chosen[:c], candidates)[1:]
         best = int(np.argmin(potentials))
         chosen[c], potential = candidates[best], potentials[best]
-        source.reduce(SeedPass(readonly(rows[best : best + 1]), closest, sums))
+        seeds.choose(1 + best)
     return chosen
 
 
@@ -70,32 +80,73 @@ def _first_seed(source: ArraySource, rng: np.random.RandomState) -> int:
     return int(rng.choice(source.n_rows, p=source.weights / source.weights.sum()))
 
 
-def _search_sums(
-    source: ArraySource, closest: Array, sums: Array, targets: Array
-) -> NDArray[np.int64]:
-    """Return where the running sum of weight * distance first reaches each target.
+class _Seeds:
+    """What is known of all rows while seeds are chosen.
 
-    closest : (n,) distances; sums : (blocks,) weighted sums of them.  Rows that add nothing, seeds
-    and rows of weight 0 among them, are never found, unless no row adds anything.
+    The distances lag behind: the seed chosen last is taken in by the pass that tries candidates
+    for the next one.  Sums over blocks are known before, from the pass that tried it.
     """
-    running = np.cumsum(sums)
-    filled = np.flatnonzero(sums > 0.0)
-    if not filled.size:  # all rows are seeds, or equal to one
-        weights = source.weights
-        return np.full(len(targets), 0 if weights is None else np.argmax(weights > 0.0))
-    found = np.empty(len(targets), np.int64)
-    for i, target in enumerate(targets):
-        # rounding may leave a target beyond the last sum, and 0 is reached before the first
-        number = int(filled[np.searchsorted(running[filled[:-1]], target)])
-        block = source.block(number)
-        added = closest[block.where]
-        if block.weights.size:
-            added = added * block.weights
-        positive = np.flatnonzero(added > 0.0)
-        before = running[number] - sums[number]
-        place = np.searchsorted(before + np.cumsum(added[positive]), target)
-        found[i] = block.start + positive[min(int(place), len(positive) - 1)]
-    return found
+
+    def __init__(self, source: ArraySource, trials: int) -> None:
+        self.source = source
+        self.closest = np.full(source.n_rows, np.inf)  # square distances to the nearest seed
+        self.nearest = np.zeros(source.n_rows, np.int32)  # its number
+        self.stretch = block_rows(source.n_features)
+        self.tried = np.zeros((source.n_blocks, 1 + trials))
+        self.sums: Array = self.tried[:, 0]  # of weight * closest, by block
+
+    def try_(self, chosen: NDArray[np.int64], candidates: NDArray[np.int64]) -> Array:
+        """Take in the last seed; return the potentials with it, and with each candidate, too."""
+        return self.source.reduce(self._pass(chosen, candidates))
+
+    def choose(self, tried: int) -> None:
+        """Let what was tried in this place be the next seed."""
+        self.sums = self.tried[:, tried].copy()
+
+    def _pass(self, chosen: NDArray[np.int64], candidates: NDArray[np.int64]) -> SeedPass:
+        new = len(chosen) - 1
+        rows = self.source.take(np.concatenate([chosen[new:], candidates]))
+        with np.errstate(over="ignore", under="ignore"):
+            squares = ((self.source.take(chosen)[:, None] - rows) ** 2).sum(axis=2)
+        squares[new, 0] = np.inf  # a search may have taken in the new seed in some blocks
+        squares = squares.min(axis=1)
+        # Half the distance to the nearest of these rows, with room for rounding, overflow and
+        # underflow: a row closer than that to its seed is not closer to any of them.
+        reach = np.minimum(squares, _LARGEST_SQUARE) * (0.25 - 1e-9)
+        reach[squares < _SMALLEST_SQUARE] = 0.0
+        points = Candidates(readonly(rows), readonly(reach))
+        sums = self.tried[:, : len(rows)]
+        return SeedPass(points, new, self.closest, self.nearest, sums, self.stretch)
+
+    def search(self, chosen: NDArray[np.int64], targets: Array) -> NDArray[np.int64]:
+        """Return where the running sum of weight * distance first reaches each target.
+
+        Rows that add nothing, seeds and rows of weight 0 among them, are never found, unless no
+        row adds anything.
+        """
+        source, sums = self.source, self.sums
+        running = np.cumsum(sums)
+        filled = np.flatnonzero(sums > 0.0)
+        if not filled.size:  # all rows are seeds, or equal to one
+            weights = source.weights
+            return np.full(len(targets), 0 if weights is None else np.argmax(weights > 0.0))
+        task = self._pass(chosen, chosen[:0])
+        task.sums = np.empty_like(task.sums)
+        take_in = task.worker()
+        found = np.empty(len(targets), np.int64)
+        for i, target in enumerate(targets):
+            # rounding may leave a target beyond the last sum, and 0 is reached before the first
+            number = int(filled[np.searchsorted(running[filled[:-1]], target)])
+            block = source.block(number)
+            take_in(block, np.zeros(1))
+            added = self.closest[block.where]
+            if block.weights.size:
+                added = added * block.weights
+            positive = np.flatnonzero(added > 0.0)
+            before = running[number] - sums[number]
+            place = np.searchsorted(before + np.cumsum(added[positive]), target)
+            found[i] = block.start + positive[min(int(place), len(positive) - 1)]
+        return found
 
 
 def mean_variance(source: ArraySource) -> float:
@@ -111,40 +162,99 @@ def mean_variance(source: ArraySource) -> float:
 def kmeans(source: ArraySource, n_clusters: int, rng: np.random.RandomState) -> Clustering:
     """Cluster the rows by one run of Lloyd's algorithm from k-means++ seeds."""
     tolerance = mean_variance(source) * TOLERANCE
-    centres = source.take(seed(source, n_clusters, rng))
-    labels = np.full(source.n_rows, -1, np.int32)
+    lloyd = _Lloyd(source, source.take(seed(source, n_clusters, rng)))
     for _ in range(MAX_ITER):
-        changed, moved = _lloyd_step(source, centres, labels)
-        shift = float(((moved - centres) ** 2).sum())
-        centres = moved
+        changed = lloyd.assign()
+        shift = lloyd.move()
         if changed == 0:
-            return Clustering(centres, labels)
+            return Clustering(lloyd.centres, lloyd.labels)
         if shift <= tolerance:
             break
-    source.reduce(AssignPass(readonly(centres), labels))  # labels of the last centres
-    return Clustering(centres, labels)
+    lloyd.assign()  # labels of the last centres
+    return Clustering(lloyd.centres, lloyd.labels)
 
 
-def _lloyd_step(source: ArraySource, centres: Array, labels: Labels) -> tuple[int, Array]:
-    """Assign all rows; return how many labels changed, and the new centres."""
-    k, d = centres.shape
-    flat = source.reduce(AssignPass(readonly(centres), labels))
-    mass, first = flat[1 : 1 + k], flat[1 + k :].reshape(k, d)
-    moved = centres.copy()
-    relocated: list[int] = []
-    if (mass == 0.0).any():
-        relocated = _relocate_empty(source, centres, labels, mass, first, moved)
-    filled = mass > 0.0
-    filled[relocated] = False
-    moved[filled] += first[filled] / mass[filled, None]
-    empty = mass == 0.0
-    if empty.any():
-        moved[empty] = moved[int(np.argmax(mass))]
-    return int(flat[0]), moved
+class _Lloyd:
+    """Lloyd's steps, which read only the rows that may change clusters.
+
+    Each cluster's sums are about a fixed reference, and rows are added to them, or taken from them,
+    when they come or go.
+    """
+
+    def __init__(self, source: ArraySource, centres: Array) -> None:
+        self.source = source
+        self.centres = centres
+        self.labels = np.full(source.n_rows, -1, np.int32)
+        self._limits = np.empty(source.n_rows)
+        self._travelled = np.zeros(len(centres))
+        self._begin()
+
+    def _begin(self) -> None:
+        """Let the next assignment begin the sums anew, about the centres it is made for."""
+        k, d = self.centres.shape
+        self._fresh = True
+        self._reference = self.centres
+        self._entered, self._left = np.zeros((k, 2)), np.zeros((k, 2))
+        self._first = np.zeros((k, d))
+
+    def assign(self) -> int:
+        """Assign all rows; return how many labels changed."""
+        changed = self._assign()
+        if (self._left > _WORN * self._entered).any():
+            self._begin()
+            self._assign()
+        return changed
+
+    def _assign(self) -> int:
+        k, d = self.centres.shape
+        moving = MovingCentres(*map(readonly, (self.centres, self._reference, self._travelled)))
+        task = AssignPass(moving, self.labels, self._limits, fresh=self._fresh)
+        together = max(1, min(_TOGETHER, self.source.n_blocks // _LEAST_SHARES))
+        flat = self.source.reduce(task, together)
+        self._fresh = False
+        self._entered += flat[1 : 1 + 2 * k].reshape(k, 2)
+        self._left += flat[1 + 2 * k : 1 + 4 * k].reshape(k, 2)
+        self._first += flat[1 + 4 * k :].reshape(k, d)
+        return int(flat[0])
+
+    def move(self) -> float:
+        """Move the centres to the means of their rows; return the sum of square distances."""
+        mass, first = self._entered[:, 0] - self._left[:, 0], self._first.copy()
+        moved = self.centres.copy()
+        relocated: list[int] = []
+        if (mass == 0.0).any():
+            relocated = _relocate_empty(
+                self.source, self.centres, self.labels, mass, first, self._reference, moved
+            )
+        filled = mass > 0.0
+        filled[relocated] = False
+        moved[filled] = self._reference[filled] + first[filled] / mass[filled, None]
+        empty = mass == 0.0
+        if empty.any():
+            moved[empty] = moved[int(np.argmax(mass))]
+        squares = ((moved - self.centres) ** 2).sum(axis=1)
+        self._travel(np.sqrt(squares))
+        self.centres = moved
+        if relocated:
+            self._begin()
+        return float(squares.sum())
+
+    def _travel(self, distances: Array) -> None:
+        """Add to each centre's path the longest step of another one, and its own."""
+        longest = int(np.argmax(distances))
+        others = np.full(len(distances), distances[longest])
+        others[longest] = np.delete(distances, longest).max(initial=0.0)
+        self._travelled = self._travelled + (distances + others)
 
 
 def _relocate_empty(
-    source: ArraySource, centres: Array, labels: Labels, mass: Array, first: Array, moved: Array
+    source: ArraySource,
+    centres: Array,
+    labels: Labels,
+    mass: Array,
+    first: Array,
+    reference: Array,
+    moved: Array,
 ) -> list[int]:
     """Move empty clusters to the rows farthest from their centres; update sums in place."""
     empty = np.flatnonzero(mass == 0.0)
@@ -159,7 +269,7 @@ def _relocate_empty(
         weight = 1.0 if source.weights is None else source.weights[row]
         position = source.take(np.array([row]))[0]
         old = labels[row]
-        first[old] -= weight * (position - centres[old])
+        first[old] -= weight * (position - reference[old])
         mass[old] -= weight
         mass[cluster] = weight
         moved[cluster] = position

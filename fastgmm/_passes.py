@@ -4,7 +4,7 @@ A pass is a small picklable object.  ``size`` is the length of the flat statisti
 ``worker()`` returns a function of one block with scratch of its own, one for each thread.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ._kernels import em_pass, lloyd
 from ._kernels.em_pass import COMPONENT_LOG_DENSITIES, LABEL, LOG_DENSITY, PROBABILITIES
 from ._kernels.kinds import KernelParams, moments_params, second_size
-from ._kernels.lloyd import Centres
+from ._kernels.lloyd import Candidates, Centres, MovingCentres
 from ._stats import flat_size
 
 Array = NDArray[np.float64]
@@ -26,10 +26,12 @@ __all__ = [
     "PROBABILITIES",
     "AssignPass",
     "Block",
+    "Candidates",
     "EMPass",
     "LabelledPass",
     "MapPass",
     "MomentsPass",
+    "MovingCentres",
     "OwnDistancePass",
     "ReducePass",
     "RowMap",
@@ -137,69 +139,101 @@ class MomentsPass:
 
 
 class SeedPass:
-    """Sums of square distances to the nearest seed, if each candidate became the next seed.
+    """Take in a new seed of k-means++: sums of square distances, with and without candidates.
 
-    With ``block_sums`` (one number for each block) the only candidate becomes a seed: the
-    distances in ``closest`` are updated, and each block's sum is noted.
+    The first of ``candidates`` becomes seed ``number``: the square distances in ``closest`` and
+    the numbers in ``nearest`` are updated.  The statistics are the sum of those distances, then
+    what it would be with each of the other candidates as one more seed; ``sums``
+    (stretches, candidates) takes them for each stretch of rows, ``stretch`` of them.
     """
 
-    def __init__(self, candidates: Array, closest: Array, block_sums: Array | None = None) -> None:
-        self.candidates = Centres(candidates)
+    def __init__(
+        self,
+        candidates: Candidates,
+        number: int,
+        closest: Array,
+        nearest: Labels,
+        sums: Array,
+        stretch: int,
+    ) -> None:
+        self.candidates = candidates
+        self.number = number
         self.closest = closest
-        self.block_sums = block_sums
-        self.size = len(candidates)
+        self.nearest = nearest
+        self.sums = sums
+        self.stretch = stretch
+        self.size = len(candidates.means)
 
     def worker(self) -> BlockReducer:
-        scratch = np.empty(lloyd.scratch_size(self.candidates.means.shape[1]))
+        scratch = lloyd.scratch_for(self.candidates.means.shape[1])
 
         def run(block: Block, statistics: Array) -> None:
-            closest = self.closest[block.where]
-            update = self.block_sums is not None
-            lloyd.seed_block(
-                block.rows,
-                self.candidates,
-                block.weights,
-                closest,
-                update,
-                scratch,
-                statistics,
-            )
-            if self.block_sums is not None:
-                self.block_sums[block.number] = statistics[0]
+            for start in range(0, len(block.rows), self.stretch):
+                here = slice(block.start + start, block.start + start + self.stretch)
+                sums = self.sums[here.start // self.stretch]
+                part = slice(start, start + self.stretch)
+                lloyd.seed_block(
+                    block.rows[part],
+                    self.candidates,
+                    block.weights[part],
+                    self.number,
+                    self.closest[here],
+                    self.nearest[here],
+                    scratch,
+                    sums,
+                )
+                statistics += sums
 
         return run
 
 
 class AssignPass:
-    """One Lloyd step: nearest centres and sums ``[changed, mass K, first K*d]``."""
+    """Nearest centres, and sums ``[changed, entered K*2, left K*2, first K*d]`` of what changed.
 
-    def __init__(self, centres: Array, labels: Labels) -> None:
-        self.centres = Centres(centres)
+    With ``fresh`` the limits are not known, and every row is summed up.
+    """
+
+    def __init__(
+        self, centres: MovingCentres, labels: Labels, limits: Array, *, fresh: bool
+    ) -> None:
+        self.centres = centres
         self.labels = labels
-        k, d = centres.shape
-        self.size = 1 + k * (1 + d)
+        self.limits = limits
+        self.fresh = fresh
+        k, d = centres.means.shape
+        self.size = 1 + k * (4 + d)
 
     def worker(self) -> BlockReducer:
-        scratch = np.empty(lloyd.scratch_size(self.centres.means.shape[1]))
+        scratch = lloyd.scratch_for(self.centres.means.shape[1])
 
         def run(block: Block, statistics: Array) -> None:
-            labels = self.labels[block.where]
-            lloyd.assign_block(block.rows, self.centres, block.weights, labels, scratch, statistics)
+            lloyd.assign_block(
+                block.rows,
+                self.centres,
+                block.weights,
+                self.fresh,
+                self.labels[block.where],
+                self.limits[block.where],
+                scratch,
+                statistics,
+            )
 
         return run
 
 
 class ScorePass:
-    """Weighted sum over rows of a function of what ``map_block`` gives, and the weight."""
+    """Weighted sums over rows of functions of what ``map_block`` gives, and the weight.
 
-    size = 2
+    Without functions: the sum of its only column.
+    """
 
     def __init__(
-        self, params: KernelParams, what: int, function: Callable[[Array], Array] | None = None
+        self, params: KernelParams, what: int, functions: Sequence[Callable[[Array], Array]] = ()
     ) -> None:
         self.params = params
         self.what = what
-        self.function = function
+        self.functions = functions or (_only_column,)
+        self.size = len(self.functions) + 1
 
     def worker(self) -> BlockReducer:
         scratch = np.empty(em_pass.scratch_size(self.params))
@@ -208,16 +242,20 @@ class ScorePass:
         def run(block: Block, statistics: Array) -> None:
             out = np.empty((len(block.rows), columns))
             em_pass.map_block(block.rows, self.params, self.what, scratch, out, _NO_LONG_LABELS)
-            values = out[:, 0] if self.function is None else self.function(out)
-            if block.weights.size:
-                counted = block.weights > 0.0  # 0 * -inf is NaN
-                statistics[0] += (block.weights[counted] * values[counted]).sum()
-                statistics[1] += block.weights.sum()
-            else:
-                statistics[0] += values.sum()
-                statistics[1] += len(values)
+            counted = block.weights > 0.0  # 0 * -inf is NaN
+            for place, function in enumerate(self.functions):
+                values = function(out)
+                if block.weights.size:
+                    statistics[place] += (block.weights[counted] * values[counted]).sum()
+                else:
+                    statistics[place] += values.sum()
+            statistics[-1] += block.weights.sum() if block.weights.size else len(out)
 
         return run
+
+
+def _only_column(values: Array) -> Array:
+    return values[:, 0]
 
 
 class OwnDistancePass:
@@ -239,13 +277,23 @@ class OwnDistancePass:
 
 
 class MapPass:
-    """Rows to log-densities, labels, probabilities or the components' log-densities."""
+    """Rows to log-densities, labels, probabilities or the components' log-densities.
 
-    def __init__(self, params: KernelParams, what: int, dtype: np.dtype[Any]) -> None:
+    Or to a function of one of the last two: (n, K) of a block to one number for each row.
+    """
+
+    def __init__(
+        self,
+        params: KernelParams,
+        what: int,
+        dtype: np.dtype[Any],
+        function: Callable[[Array], Array] | None = None,
+    ) -> None:
         self.params = params
         self.what = what
+        self.function = function
         self.dtype = np.dtype(np.int64) if what == LABEL else dtype
-        wide = what in (PROBABILITIES, COMPONENT_LOG_DENSITIES)
+        wide = what in (PROBABILITIES, COMPONENT_LOG_DENSITIES) and function is None
         self.columns: tuple[int, ...] = (len(params.means),) if wide else ()
 
     def worker(self) -> Callable[[Block, NDArray[Any]], None]:
@@ -255,11 +303,15 @@ class MapPass:
             if self.what == LABEL:
                 em_pass.map_block(block.rows, self.params, LABEL, scratch, _NO_OUT, out)
                 return
-            wide = out.reshape(len(out), -1)
-            target = wide if wide.dtype == np.float64 else np.empty(wide.shape)
+            target = wide = out.reshape(len(out), -1)
+            if self.function is not None:
+                target = np.empty((len(out), len(self.params.means)))
+            elif wide.dtype != np.float64:
+                target = np.empty(wide.shape)
             em_pass.map_block(block.rows, self.params, self.what, scratch, target, _NO_LONG_LABELS)
             if target is not wide:
+                found = target if self.function is None else self.function(target)[:, None]
                 with np.errstate(over="ignore"):  # -inf is what such a log-density is in float32
-                    wide[...] = target
+                    wide[...] = found
 
         return run

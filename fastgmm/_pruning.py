@@ -6,59 +6,174 @@ N_k the masses of the pass before.  Components of less than one row are never sk
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._kernels import bounds as pair_bounds
-from ._kernels import em_pass, pruned
+from ._kernels import em_pass, pruned, pruned_tiles
 from ._kernels.bounds import Bounds
 from ._kernels.em_pass import LABEL
 from ._kernels.kinds import KernelParams
-from ._kernels.pruned import Scratch
+from ._kernels.pruned_tiles import RINGS
+from ._kernels.reaches import Reaches, reaches_for
+from ._kernels.scaled import Scaled
 from ._kernels.tiny import MOST
-from ._kernels.triangular import Triangular, pack
+from ._kernels.triangular import Triangular
 from ._passes import NO_WEIGHTS, Block, BlockReducer, EMPass, ReducePass
 from ._stats import SufficientStats
-from ._structures import readonly
+from ._structures import CovarianceStructure, Params, readonly
 
 Array = NDArray[np.float64]
-ShortLabels = NDArray[np.uint16]
+Keys = NDArray[np.uint16]  # what rows are sorted by
 
 _EPSILON = 2.0**-53
 _NO_OUT = np.empty((0, 1))
-# Numbers that the vectors of all pairs of components may take: 32 MB.
+# Numbers that what is known of all pairs of components may take: 32 MB.
 _MOST_NUMBERS = 1 << 22
 # Less work than this is not worth a second kernel's compilation.
 _LEAST_WORK = 1e7
-_MOST_COMPONENTS = 1 << 16
+_MOST_KEYS = 1 << 16
 # One row in so many is tried first, in stretches of _STRETCH rows.
 _TRIED, _STRETCH = 16, 8192
 
 
-def most_pairs(d: int) -> float:
-    """Return the share of finished pairs above which the dense pass is faster.
-
-    As measured: where a pair costs the dense pass d^2, here it costs 70 to bound it and, if it
-    survives, d^2 + 400 to list, gather and finish it.
-    """
-    return max(0.0, 0.9 * (d * d - 70) / (d * d + 400))
-
-
-def bounds_for(params: Triangular, mass: Array, weight: float, n_rows: int) -> Bounds:
-    """Return what tells which pairs cannot matter, after a pass that found these masses (K,)."""
-    n_components, d = params.means.shape
-    bounds = pair_bounds.empty_bounds(n_components, d)
-    pair_bounds.fill_directions(params.means, params, np.empty((d + 2, d)), bounds)
+def _negligible(mass: Array, weight: float, n_rows: int) -> tuple[NDArray[np.bool_], float]:
+    """Return which components are skipped at all, and the smallest responsibility that counts."""
     skipped = mass * n_rows >= weight  # a row or more
-    floor = _EPSILON * float(mass[skipped].min(initial=weight)) / weight
-    bounds.halves[:n_components] = np.where(skipped, 0.5 * params.constants, np.inf)
-    bounds.floors[:] = np.where(skipped, floor, 0.0)
-    bounds.gap[0] = 0.5 * np.log(floor)
-    for array in bounds:
-        array.flags.writeable = False
-    return bounds
+    return skipped, _EPSILON * float(mass[skipped].min(initial=weight)) / weight
+
+
+class Way(Protocol):
+    """One way to skip pairs: with what, and when it is worth while."""
+
+    keys: int  # rows are sorted by numbers below K times this
+
+    def most_pairs(self, n_rows: int, n_components: int, d: int) -> float:
+        """Return the share of finished pairs above which the dense pass is faster."""
+
+    def bounds(self, params: Any, mass: Array, weight: float, n_rows: int) -> Any:
+        """Return what tells which pairs cannot matter, after a pass that found these masses."""
+
+    def scratch(self, params: Any, n: int) -> Any:
+        """Return scratch for blocks of up to n rows."""
+
+    def add_block(
+        self, block: Block, params: Any, bounds: Any, keys: Keys, scratch: Any, statistics: Array
+    ) -> float:
+        """Add a block's statistics; return the pairs that were finished, -1 if nothing was done."""
+
+
+class RowByRow:
+    """Lists of the rows that each component may matter to: where a pair costs d^2."""
+
+    keys = 1
+
+    def most_pairs(self, n_rows: int, n_components: int, d: int) -> float:
+        """Return the share of finished pairs above which the dense pass is faster.
+
+        As measured: where a pair costs the dense pass d^2, here it costs 70 to bound it and, if it
+        survives, d^2 + 400 to list, gather and finish it.
+        """
+        if n_components**2 * d > _MOST_NUMBERS:
+            return 0.0
+        return max(0.0, 0.9 * (d * d - 70) / (d * d + 400))
+
+    def bounds(self, params: Triangular, mass: Array, weight: float, n_rows: int) -> Bounds:
+        """Return what tells which pairs cannot matter, after a pass that found these masses."""
+        n_components, d = params.means.shape
+        bounds = pair_bounds.empty_bounds(n_components, d)
+        pair_bounds.fill_directions(params.means, params, np.empty((d + 2, d)), bounds)
+        skipped, floor = _negligible(mass, weight, n_rows)
+        bounds.halves[:n_components] = np.where(skipped, 0.5 * params.constants, np.inf)
+        bounds.floors[:] = np.where(skipped, floor, 0.0)
+        bounds.gap[0] = 0.5 * np.log(floor)
+        for array in bounds:
+            array.flags.writeable = False
+        return bounds
+
+    def scratch(self, params: Triangular, n: int) -> pruned.Scratch:
+        """Return scratch for blocks of up to n rows."""
+        return pruned.scratch_for(params, n)
+
+    def add_block(
+        self,
+        block: Block,
+        params: Triangular,
+        bounds: Bounds,
+        keys: Keys,
+        scratch: pruned.Scratch,
+        statistics: Array,
+    ) -> float:
+        """Add a block's statistics, unless the dense pass is faster: then return -1."""
+        n, d = block.rows.shape
+        n_components = len(params.means)
+        limit = int(self.most_pairs(n, n_components, d) * n * n_components)
+        pairs: int = pruned.pruned_block(
+            block.rows, params, block.weights, bounds, limit, keys, scratch, statistics
+        )
+        return pairs
+
+
+class TileByTile:
+    """Lists of the components that may matter to a tile of rows: where a pair costs little.
+
+    row : how many pairs it costs to sort, gather and look at a row.
+    compared : how many pairs it costs to compare two components.
+    """
+
+    keys = RINGS
+
+    def __init__(self, row: float, compared: float) -> None:
+        self.row = row
+        self.compared = compared
+
+    def most_pairs(self, n_rows: int, n_components: int, d: int) -> float:
+        """Return the share of finished pairs above which the dense pass is faster."""
+        if n_components**2 > _MOST_NUMBERS:
+            return 0.0
+        return max(0.0, 0.9 - self.row / n_components - self.compared * n_components / n_rows)
+
+    def bounds(self, params: KernelParams, mass: Array, weight: float, n_rows: int) -> Reaches:
+        """Return what tells which pairs cannot matter, after a pass that found these masses."""
+        skipped, floor = _negligible(mass, weight, n_rows)
+        return reaches_for(params, skipped, 0.5 * float(np.log(floor)))
+
+    def scratch(self, params: KernelParams, n: int) -> pruned_tiles.Scratch:
+        """Return scratch for blocks of up to n rows."""
+        return pruned_tiles.scratch_for(params, n)
+
+    def add_block(
+        self,
+        block: Block,
+        params: KernelParams,
+        bounds: Reaches,
+        keys: Keys,
+        scratch: pruned_tiles.Scratch,
+        statistics: Array,
+    ) -> float:
+        """Add a block's statistics; return the pairs that were finished."""
+        pairs: float = pruned_tiles.pruned_tiles_block(
+            block.rows, params, block.weights, bounds, keys, scratch, statistics
+        )
+        return pairs
+
+
+# By the kind of the parameters, and whether features are few; the figures as measured.  float32
+# tiles are dense only: skipping is worked out in float64.
+_BY_TILE = TileByTile(row=8.0, compared=50.0)
+_WAYS: dict[tuple[type, bool], Way] = {
+    (Triangular, False): RowByRow(),
+    (Triangular, True): TileByTile(row=5.0, compared=500.0),
+    (Scaled, False): _BY_TILE,
+    (Scaled, True): _BY_TILE,
+}
+
+
+def way_for(params: KernelParams) -> Way | None:
+    """Return the way to skip pairs of components with such parameters, if there is one."""
+    return _WAYS.get((type(params), params.means.shape[1] <= MOST))
 
 
 class PrunedPass:
@@ -68,42 +183,40 @@ class PrunedPass:
     """
 
     def __init__(
-        self, params: Triangular, bounds: Bounds, labels: ShortLabels, *, label: bool, tried: int
+        self, way: Way, params: KernelParams, bounds: Any, keys: Keys, *, label: bool, tried: int
     ) -> None:
+        self.way = way
         self.params = params
         self.bounds = bounds
-        self.labels = labels
-        self.label = label  # whether the labels are to be found first
+        self.keys = keys
+        self.label = label  # whether the likely components are to be found first
         self.tried = tried  # one stretch in so many is tried, the others are dense
         self.size = EMPass(params).size + 2
 
     def worker(self) -> BlockReducer:
-        dense_scratch = np.empty(em_pass.scratch_size(self.params))
-        scratch: Scratch | None = None
-        n_components, d = self.params.means.shape
-        share = most_pairs(d)
+        way, params = self.way, self.params
+        dense_scratch = np.empty(em_pass.scratch_size(params))
+        scratch, room = None, 0
+        n_components = len(params.means)
 
         def run(block: Block, statistics: Array) -> None:
-            nonlocal scratch
+            nonlocal scratch, room
             rows, weights = block.rows, block.weights
-            sums, pairs = statistics[:-2], -1
+            sums, pairs = statistics[:-2], -1.0
             if block.start // _STRETCH % self.tried == 0:
-                if scratch is None or len(scratch.order) < len(rows):
-                    scratch = pruned.scratch_for(self.params, len(rows))
-                labels = self.labels[block.where]
+                if room < len(rows):
+                    scratch, room = way.scratch(params, len(rows)), len(rows)
+                keys = self.keys[block.where]
                 if self.label:
                     found = np.empty(len(rows), np.int64)
-                    em_pass.map_block(rows, self.params, LABEL, dense_scratch, _NO_OUT, found)
-                    labels[:] = found
+                    em_pass.map_block(rows, params, LABEL, dense_scratch, _NO_OUT, found)
+                    keys[:] = found * way.keys
                 all_pairs = len(rows) * n_components
-                limit = int(share * all_pairs)
-                pairs = pruned.pruned_block(
-                    rows, self.params, weights, self.bounds, limit, labels, scratch, sums
-                )
+                pairs = way.add_block(block, params, self.bounds, keys, scratch, sums)
                 statistics[-2] += all_pairs if pairs < 0 else pairs
                 statistics[-1] += all_pairs
             if pairs < 0:
-                em_pass.em_block(rows, self.params, weights, dense_scratch, sums)
+                em_pass.em_block(rows, params, weights, dense_scratch, sums)
 
         return run
 
@@ -120,7 +233,8 @@ class EMPasses:
         self.prune = prune
         self._wait, self._interval = 1, 1  # passes until the next trial
         self._stage = "dense"
-        self._labels: ShortLabels | None = None
+        self._way: Way | None = None  # that the keys belong to
+        self._keys: Keys | None = None
         self._last: SufficientStats | None = None
 
     def run(self, reduce: Callable[[ReducePass], Array], params: KernelParams) -> SufficientStats:
@@ -132,39 +246,41 @@ class EMPasses:
         else:
             whole = reduce(task)
             flat, (pairs, tried) = whole[:-2], whole[-2:]
-            self._learn(pairs <= most_pairs(params.means.shape[1]) * tried)
+            most = task.way.most_pairs(self.n_rows, *params.means.shape)
+            self._learn(pairs <= most * tried)
         self._last = SufficientStats.from_flat(flat, params.means)
         return self._last
 
     def _pruned(self, params: KernelParams) -> PrunedPass | None:
         """Return the pass that prunes, if one is due."""
-        # float32 tiles are dense only: skipping is worked out in float64
-        if type(params) is not Triangular or not self._suits(params) or self._last is None:
+        way = way_for(params)
+        if way is None or self._last is None or not self._suits(way, params):
             return None
+        if way is not self._way:
+            self._way, self._stage, self._keys = way, "dense", None
         if self._stage == "dense":
             if self._wait > 0:
                 return None
             self._stage = "trial"
-        bounds = bounds_for(params, self._last.mass, self._last.weight, self.n_rows)
-        if self._labels is None:
-            self._labels = np.zeros(self.n_rows, np.uint16)
+        bounds = way.bounds(params, self._last.mass, self._last.weight, self.n_rows)
+        if self._keys is None:
+            self._keys = np.zeros(self.n_rows, np.uint16)
         return PrunedPass(
+            way,
             params,
             bounds,
-            self._labels,
+            self._keys,
             label=self._stage != "pruned",
             tried=_TRIED if self._stage == "trial" else 1,
         )
 
-    def _suits(self, params: Triangular) -> bool:
+    def _suits(self, way: Way, params: KernelParams) -> bool:
         n_components, d = params.means.shape
         work = float(self.n_rows) * n_components * d
         return (
             self.prune
-            and d > MOST
-            and n_components * most_pairs(d) > 1.0
-            and n_components <= _MOST_COMPONENTS
-            and n_components**2 * d <= _MOST_NUMBERS
+            and n_components * way.most_pairs(self.n_rows, n_components, d) > 1.0
+            and n_components * way.keys <= _MOST_KEYS
             and work >= _LEAST_WORK
         )
 
@@ -172,20 +288,27 @@ class EMPasses:
         if worth:
             self._stage = "first" if self._stage == "trial" else "pruned"
         else:
-            self._stage, self._labels = "dense", None
+            self._stage, self._keys = "dense", None
             self._interval *= 2
             self._wait = self._interval
 
 
-def compile_kernels(dtype: np.dtype[Any]) -> None:
-    """Compile, or load from the cache, what a pass over rows of this type may call."""
-    d = MOST + 1
-    means = readonly(np.stack([np.zeros(d), np.ones(d)]))
-    factors = readonly(pack(np.stack([np.eye(d)] * 2)))
-    nothing = readonly(np.empty((0, 0)))
-    params = Triangular(means, means, factors, readonly(np.zeros(2)), nothing)
-    rows = means.astype(dtype)
-    rows.flags.writeable = False
-    bounds = bounds_for(params, np.ones(2), 2.0, 2)
-    task = PrunedPass(params, bounds, np.zeros(2, np.uint16), label=False, tried=1)
-    task.worker()(Block(rows, NO_WEIGHTS, 0, 0), np.zeros(task.size))
+def compile_kernels(structure: CovarianceStructure, dtype: np.dtype[Any]) -> None:
+    """Compile, or load from the cache, what passes over rows of this type may call."""
+    for d in (MOST, MOST + 1):
+        means = readonly(np.stack([np.zeros(d), np.ones(d)]))
+        k = len(means)
+        matrices = np.broadcast_to(
+            np.eye(d) if structure.has_matrices else 1.0, structure.shape(k, d)
+        )
+        given = Params(
+            np.full(k, 1.0 / k), means, matrices, structure.precisions_cholesky(matrices)
+        )
+        params = structure.kernel_params(given, np.log(given.weights), None)
+        way = way_for(params)
+        if way is None:
+            continue
+        rows = readonly(means, dtype)
+        bounds = way.bounds(params, np.ones(k), float(k), k)
+        task = PrunedPass(way, params, bounds, np.zeros(k, np.uint16), label=False, tried=1)
+        task.worker()(Block(rows, NO_WEIGHTS, 0, 0), np.zeros(task.size))

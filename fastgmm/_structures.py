@@ -129,6 +129,9 @@ class CovarianceStructure(Protocol):
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         """Return covariances, or precisions, written out as (K, d, d)."""
 
+    def of_features(self, covariances: Array, index: NDArray[np.intp]) -> Array:
+        """Return the covariances of some features alone, in the order of the index."""
+
     def draw(self, rng: Rng, mean: Array, covariances: Array, k: int, n: int) -> Array:
         """Return n draws (n, d) from component k, as scikit-learn draws them."""
 
@@ -302,6 +305,9 @@ class Full:
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices.copy()
 
+    def of_features(self, covariances: Array, index: NDArray[np.intp]) -> Array:
+        return covariances[:, index[:, None], index]
+
     def draw(self, rng: Rng, mean: Array, covariances: Array, k: int, n: int) -> Array:
         draws: Array = rng.multivariate_normal(mean, covariances[k], n)
         return draws
@@ -422,6 +428,9 @@ class Tied:
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return np.repeat(matrices[None], n_components, axis=0)
 
+    def of_features(self, covariances: Array, index: NDArray[np.intp]) -> Array:
+        return covariances[index[:, None], index]
+
     def draw(self, rng: Rng, mean: Array, covariances: Array, k: int, n: int) -> Array:
         draws: Array = rng.multivariate_normal(mean, covariances, n)
         return draws
@@ -511,6 +520,9 @@ class Diagonal(_Variances):
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices[:, :, None] * np.eye(n_features)
 
+    def of_features(self, covariances: Array, index: NDArray[np.intp]) -> Array:
+        return covariances[:, index]
+
 
 class Spherical(_Variances):
     """Each component has one variance for all features: (K,)."""
@@ -568,6 +580,9 @@ class Spherical(_Variances):
 
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices[:, None, None] * np.eye(n_features)
+
+    def of_features(self, covariances: Array, index: NDArray[np.intp]) -> Array:
+        return covariances.copy()
 
 
 def _triangular(means: Array, factors: Array, constants: Array) -> Triangular:

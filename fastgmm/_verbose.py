@@ -5,7 +5,7 @@ from time import perf_counter
 
 from ._observers import Iteration
 
-__all__ = ["VerboseObserver"]
+__all__ = ["VerboseObserver", "write_line"]
 
 # Speed is news only where one has to wait for it.
 _LONG_ITERATION = 1.0  # seconds
@@ -62,6 +62,11 @@ class VerboseObserver:
         self._write(line)
 
     def _write(self, line: str) -> None:
-        # Like print, look the stream up each time (it may be redirected) and bear its absence.
-        if self._verbose > 0 and sys.stdout is not None:
-            sys.stdout.write(line + "\n")
+        if self._verbose > 0:
+            write_line(line)
+
+
+def write_line(line: str) -> None:
+    """Write to standard output: like print, look it up each time and bear its absence."""
+    if sys.stdout is not None:
+        sys.stdout.write(line + "\n")

@@ -48,5 +48,4 @@ def warmup(
                 for init_params in ("kmeans", "random"):
                     model.set_params(init_params=init_params).fit(X)
             model.predict(X)
-            if STRUCTURES[covariance_type].has_matrices:
-                compile_kernels(X.dtype)
+            compile_kernels(STRUCTURES[covariance_type], X.dtype)

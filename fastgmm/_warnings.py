@@ -3,6 +3,8 @@
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +20,31 @@ _REAL_DECREASE = 1e-6
 _OWN_FRAMES = ("fastgmm", "sklearn")
 
 
+Warned = list[tuple[str, type[Warning]]]  # texts and categories
+_collecting: ContextVar[Warned | None] = ContextVar("collecting", default=None)
+
+
 class FitWarning(UserWarning):
     """A fit ended with a result that deserves a second look."""
 
 
+@contextmanager
+def collected_warnings() -> Iterator[Warned]:
+    """Collect this thread's warnings of this package; filters belong to all threads at once."""
+    collected: Warned = []
+    token = _collecting.set(collected)
+    try:
+        yield collected
+    finally:
+        _collecting.reset(token)
+
+
 def warn(text: str, category: type[Warning]) -> None:
     """Warn in the name of the code that called this package, through scikit-learn or not."""
+    collected = _collecting.get()
+    if collected is not None:
+        collected.append((text, category))
+        return
     level, frame = 1, sys._getframe(0)
     while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in _OWN_FRAMES:
         level, frame = level + 1, frame.f_back

@@ -1,14 +1,14 @@
 """BayesianGaussianMixture: the estimator, in the shape of scikit-learn's class of that name."""
 
 from numbers import Real
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import BaseMixture
-from ._conversion import check_sklearn_mixture, converted
+from ._conversion import SklearnConversion
 from ._initialise import total_scatter, total_weight
 from ._multistart import RuleMaker
 from ._rules import UpdateRule
@@ -20,7 +20,7 @@ from ._variational import WEIGHT_PRIORS, Priors, VariationalBayes, expected_log_
 Array = NDArray[np.float64]
 
 
-class BayesianGaussianMixture(BaseMixture):
+class BayesianGaussianMixture(SklearnConversion, BaseMixture):
     """Gaussian mixture with prior distributions, fitted by variational inference.
 
     Components that the data do not call for lose their weight, so ``n_components`` is only the
@@ -317,28 +317,3 @@ default='dirichlet_process'
         assert posterior is not None
         prior = WEIGHT_PRIORS[self.weight_concentration_prior_type]
         return expected_log_weights(prior, posterior, self.means_.shape[1])
-
-    def to_sklearn(self) -> Any:
-        """Return a ``sklearn.mixture.BayesianGaussianMixture`` with the same attributes.
-
-        ``n_threads`` and ``init_size`` have no counterpart and are left out.
-        """
-        from sklearn.mixture import BayesianGaussianMixture as SklearnBayesianGaussianMixture
-
-        return converted(self, SklearnBayesianGaussianMixture)
-
-    @classmethod
-    def from_sklearn(cls, model: Any) -> Self:
-        """Return a model with the parameters and attributes of a scikit-learn one.
-
-        Parameters
-        ----------
-        model : sklearn.mixture.BayesianGaussianMixture
-            The model, fitted or not.
-        """
-        check_sklearn_mixture(model, "BayesianGaussianMixture")
-        result: Self = converted(model, cls)
-        if hasattr(result, "lower_bound_"):  # arrays of one number where 'tied'
-            result.lower_bound_ = float(np.ravel(result.lower_bound_)[0])
-            result.lower_bounds_ = [float(np.ravel(bound)[0]) for bound in result.lower_bounds_]
-        return result

@@ -1,15 +1,15 @@
 """GaussianMixture: the estimator, in the shape of scikit-learn's class of that name."""
 
-import math
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ._base import BaseMixture
-from ._conversion import check_sklearn_mixture, converted
+from ._conditioning import Conditioning
+from ._conversion import SklearnConversion
+from ._criteria import InformationCriteria
 from ._multistart import RuleMaker
-from ._passes import LOG_DENSITY, PROBABILITIES
 from ._rules import Given, MaximumLikelihood, UpdateRule
 from ._sources import ArraySource
 from ._structures import Params, Scatter
@@ -20,10 +20,8 @@ from ._validation import (
     check_weights,
 )
 
-Array = NDArray[np.float64]
 
-
-class GaussianMixture(BaseMixture):
+class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, BaseMixture):
     """Gaussian mixture, fitted by expectation-maximisation.
 
     A drop-in for ``sklearn.mixture.GaussianMixture``: the same parameters, attributes and
@@ -197,83 +195,6 @@ class GaussianMixture(BaseMixture):
 
         return make
 
-    def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Compute the Bayesian information criterion; the lower the better.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts; n is then the sum of the weights.
-
-        Returns
-        -------
-        bic : float
-            ``-2 log L + p log n`` with p free parameters.
-
-        References
-        ----------
-        .. [1] G. Schwarz, "Estimating the dimension of a model", Ann. Statist. 6(2), 1978.
-        """
-        total, n = self._sum(X, sample_weight, LOG_DENSITY)
-        return -2.0 * total + self._n_parameters() * math.log(n)
-
-    def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Compute the Akaike information criterion; the lower the better.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts.
-
-        Returns
-        -------
-        aic : float
-            ``-2 log L + 2 p`` with p free parameters.
-
-        References
-        ----------
-        .. [1] H. Akaike, "A new look at the statistical model identification", IEEE Trans.
-           Autom. Control 19(6), 1974.
-        """
-        total, _ = self._sum(X, sample_weight, LOG_DENSITY)
-        return -2.0 * total + 2.0 * self._n_parameters()
-
-    def icl(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Compute the integrated completed likelihood; the lower the better.
-
-        Like ``bic``, with a penalty for rows that could belong to several components: it prefers
-        components that are clusters.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts; n is then the sum of the weights.
-
-        Returns
-        -------
-        icl : float
-            ``bic - 2 sum_i log max_k P(k | x_i)``.
-
-        References
-        ----------
-        .. [1] C. Biernacki, G. Celeux and G. Govaert, "Assessing a mixture model for clustering
-           with the integrated completed likelihood", IEEE Trans. PAMI 22(7), 2000, with the
-           components assigned as in eq. (8).
-        """
-        total, _ = self._sum(X, sample_weight, PROBABILITIES, _log_of_largest)
-        return self.bic(X, sample_weight) - 2.0 * total
-
-    def _n_parameters(self) -> int:
-        """Return the number of free parameters."""
-        k, d = self.means_.shape
-        return int(self._structure.n_parameters(k, d) + k * d + k - 1)
-
     @classmethod
     def from_parameters(
         cls,
@@ -343,30 +264,3 @@ class GaussianMixture(BaseMixture):
             lower_bounds_=[],
             n_features_in_=params.means.shape[1],
         )
-
-    def to_sklearn(self) -> Any:
-        """Return a ``sklearn.mixture.GaussianMixture`` with the same parameters and attributes.
-
-        ``n_threads`` and ``init_size`` have no counterpart and are left out.
-        """
-        from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
-
-        return converted(self, SklearnGaussianMixture)
-
-    @classmethod
-    def from_sklearn(cls, model: Any) -> Self:
-        """Return a model with the parameters and attributes of a scikit-learn one.
-
-        Parameters
-        ----------
-        model : sklearn.mixture.GaussianMixture
-            The model, fitted or not.
-        """
-        check_sklearn_mixture(model, "GaussianMixture")
-        result: Self = converted(model, cls)
-        return result
-
-
-def _log_of_largest(probabilities: Array) -> Array:
-    logs: Array = np.log(probabilities.max(axis=1))
-    return logs

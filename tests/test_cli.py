@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import cli_fixtures
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -14,30 +15,12 @@ from numpy.testing import assert_array_equal
 import fastgmm._cli.fit
 from fastgmm import BayesianGaussianMixture, GaussianMixture, load
 from fastgmm.__main__ import main
-from fastgmm._cli.report import covariance_matrices
 from fastgmm._cli.tables import read_table
+from fastgmm._matrices import covariance_matrices
 from fastgmm.data import load_faithful
 
-
-@pytest.fixture(autouse=True)
-def in_own_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def data():
-    """A file of the shipped data."""
-    np.save("data.npy", load_faithful())
-    return "data.npy"
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*argv):
-        code = main([str(arg) for arg in argv])
-        return code, *capsys.readouterr()
-
-    return run
+data, in_own_folder, run = cli_fixtures.data, cli_fixtures.in_own_folder, cli_fixtures.run
+pytestmark = pytest.mark.usefixtures("in_own_folder")
 
 
 def write(name, text, encoding="utf-8"):
@@ -150,7 +133,8 @@ class TestFit:
                 for i in range(2)
             ]
         )
-        np.testing.assert_allclose(covariance_matrices(model), covariances, rtol=1e-8, atol=1e-10)
+        matrices = covariance_matrices(model.means_, model.covariances_, covariance_type)
+        np.testing.assert_allclose(matrices, covariances, rtol=1e-8, atol=1e-10)
         for i, covariance in enumerate(covariances):
             sd = np.sqrt(np.diag(covariance))
             pairs = zip(model.means_[i], sd, strict=True)
@@ -382,7 +366,10 @@ class TestProcess:
 
     def test_help(self):
         done = subprocess.run(self.command("--help"), capture_output=True, text=True, check=True)
-        assert all(name in done.stdout for name in ("demo", "fit", "info"))
+        assert all(
+            name in done.stdout
+            for name in ("demo", "fit", "info", "predict", "sample", "score", "select")
+        )
 
     def test_missing_file(self):
         done = subprocess.run(

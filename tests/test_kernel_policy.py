@@ -15,11 +15,20 @@ from numba.core.dispatcher import Dispatcher
 
 import fastgmm
 from fastgmm import GaussianMixture
-from fastgmm._kernels import bounds, em_pass, finite, lloyd, options, pruned
+from fastgmm._kernels import (
+    bounds,
+    em_pass,
+    finite,
+    lloyd,
+    options,
+    pruned,
+    pruned_tiles,
+    reaches,
+)
 
 PACKAGE = Path(fastgmm.__file__).parent
 KERNELS = sorted(PACKAGE.glob("_kernels/*.py"))
-MODULES = (bounds, em_pass, finite, lloyd, pruned)
+MODULES = (bounds, em_pass, finite, lloyd, pruned, pruned_tiles, reaches)
 jit_only = pytest.mark.skipif(options.JIT_DISABLED, reason="nothing is compiled")
 
 

@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
-from fastgmm._kmeans import Clustering, kmeans, labelled_stats, mean_variance, seed
+from fastgmm._kmeans import Clustering, _Lloyd, kmeans, labelled_stats, mean_variance, seed
 from fastgmm._sources import ArraySource
 from fastgmm._threads import Workers
 
@@ -187,6 +187,67 @@ def test_an_empty_cluster_moves_where_scikit_learn_moves_it(
     assert_array_equal(got.labels, expected.labels_)
     assert_allclose(got.centres, expected.cluster_centers_, rtol=1e-10, atol=1e-10)
     assert len(np.unique(got.labels)) == len(start)
+
+
+def blobs(n, d, k, scale, seed=0):
+    """Return unit clusters at random places."""
+    rng = np.random.RandomState(seed)
+    return rng.standard_normal((n, d)) + scale * rng.standard_normal((k, d))[rng.randint(k, size=n)]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+@pytest.mark.parametrize("scale", [0.5, 4.0])
+@pytest.mark.parametrize("d", [2, 7])
+def test_long_runs_end_where_scikit_learns_end(source_of, d, scale, offset, weighted):
+    """Overlapping clusters take many steps, in which few rows are read."""
+    X = blobs(20_000, d, 8, scale)
+    weights = np.random.RandomState(1).uniform(size=len(X)) if weighted else None
+    if weighted:
+        weights[::5] = 0.0
+    expected = sklearn_kmeans(X, 8, 0, weights)
+    X = X + offset
+    got = kmeans(source_of(X, weights), 8, np.random.RandomState(0))
+    # scikit-learn stops by a tolerance, which a weighted variance moves a little
+    same = np.mean(got.labels == expected.labels_)
+    assert same == 1.0 if not weighted else same > 0.999
+    if not weighted:
+        assert_allclose(got.centres - offset, expected.cluster_centers_, atol=1e-9 + 1e-14 * offset)
+    squares = ((X[:, None] - got.centres) ** 2).sum(axis=2)
+    assert_array_equal(got.labels, squares.argmin(axis=1))
+
+
+def test_rows_of_any_type_and_layout_give_the_same(source_of):
+    X = blobs(70_000, 3, 5, 1.0).round(2)
+    expected = kmeans(source_of(X), 5, np.random.RandomState(0))
+    for other in (np.asfortranarray(X), X.astype(">f8")):
+        got = kmeans(source_of(other), 5, np.random.RandomState(0))
+        assert_array_equal(got.labels, expected.labels)
+        assert_array_equal(got.centres, expected.centres)
+    got = kmeans(source_of(X.astype(np.float32)), 5, np.random.RandomState(0))
+    assert np.mean(got.labels == expected.labels) > 0.999
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sums_keep_their_digits_when_what_was_large_goes_away(source_of, weighted):
+    """A row far away, or one of huge weight, is in the sums of a cluster first, and then not."""
+    rng = np.random.RandomState(0)
+    far = [[15.0, -15.0]] if weighted else [[1e12, -1e12]]
+    X = np.vstack([rng.standard_normal((40, 2)), rng.standard_normal((40, 2)) + 20.0, far])
+    weights = np.append(rng.uniform(size=80), 1e15) if weighted else None
+    lloyd = _Lloyd(source_of(X, weights), np.array([[14.0, -14.0], [21.0, 21.0]]))
+    lloyd.assign()
+    assert lloyd.labels[-1] == 0
+    lloyd.move()
+    lloyd.centres = np.array([[0.0, 0.0], far[0]])
+    lloyd._travelled = np.full(2, np.inf)  # they came from anywhere
+    lloyd.assign()
+    assert lloyd.labels[-1] == 1
+    lloyd.move()
+    rows = lloyd.labels == 0
+    mean = np.average(X[rows], axis=0, weights=None if weights is None else weights[rows])
+    assert_allclose(lloyd.centres[0], mean, rtol=1e-12)
 
 
 @pytest.mark.nojit

@@ -28,15 +28,22 @@ NUMERICS = frozenset(
 PASSES = frozenset({"fastgmm._passes", "fastgmm._threads", "fastgmm._sources"})
 WATCHING = frozenset({"fastgmm._observers"})
 LOOPS = frozenset(f"fastgmm.{name}" for name in ("_em", "_kmeans", "_initialise", "_multistart"))
-LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._warnings"}
+LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._regression", "fastgmm._warnings"}
 ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
-        "_base", "_callback_driver", "_callbacks", "_conversion", "_history", "_inference",
-        "_validation", "_verbose", "bayesian", "io", "mixture",
+        "_base", "_callback_driver", "_callbacks", "_conditioning", "_conversion", "_criteria",
+        "_history", "_inference", "_validation", "_verbose", "bayesian", "io", "mixture",
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
+PUBLIC_ROOMS = frozenset(
+    f"fastgmm.{name}"
+    for name in (
+        "_conditioning", "_history", "_warmup", "_warnings", "bayesian", "io", "mixture",
+        "outliers", "selection",
+    )
+)  # fmt: skip
 
 # What each module may import, the standard library aside; a folder stands for its files.
 MAY_IMPORT = {
@@ -63,24 +70,63 @@ MAY_IMPORT = {
     "_inference": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_callback_driver": NUMPY | SKLEARN,
     "_callbacks": NUMPY | SKLEARN | WATCHING | {"fastgmm._callback_driver"},
+    "_regression": NUMPY | NUMERICS | PASSES,
+    "_conditioning": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_conversion": NUMPY | SKLEARN,
+    "_chi_square": SCIPY,
+    "_explanation": NUMPY | {"pandas"},
+    "_criteria": NUMPY | LAYERS | ESTIMATORS,
     "_history": NUMPY | {"pandas"},
+    # scores are functions of what the row maps give, block by block
+    "_outlier_rules": NUMPY | {"fastgmm._chi_square", "fastgmm._passes"},
+    # scores of single rows in microseconds leave no time for the way through a source
+    "_scorer": NUMPY | {"fastgmm._passes"},
     "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
+    "_matrices": NUMPY | {"fastgmm._structures"},
     "_verbose": WATCHING,
     "bayesian": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
+    "outliers": NUMPY
+    | SKLEARN
+    | {f"fastgmm.{name}" for name in ("_explanation", "_outlier_rules", "_scorer")}
+    | {"fastgmm._passes", "fastgmm._validation", "fastgmm.mixture"},
+    "selection": NUMPY
+    | SKLEARN
+    | ESTIMATORS
+    | LOOPS
+    | {"pandas", "fastgmm", "fastgmm.plot", "fastgmm._threads", "fastgmm._warnings"},
     # public names only
     "io": NUMPY | {"fastgmm", "fastgmm.bayesian", "fastgmm.mixture"},
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
+    "_pixels": NUMPY,
+    "image": NUMPY | SKLEARN | {"fastgmm", "fastgmm._pixels"},
     "data": NUMPY,
-    "_cli": NUMPY | {"matplotlib", "fastgmm", "fastgmm.data", "fastgmm._cli"},
-    "__main__": {"fastgmm._cli"},
-    "__init__": {
-        f"fastgmm.{name}"
-        for name in ("_history", "_warmup", "_warnings", "bayesian", "io", "mixture")
+    "plot": SCIPY | {"matplotlib", "fastgmm._matrices", "fastgmm.plot"},
+    "_cli": NUMPY
+    | {
+        "matplotlib",
+        "PIL",
+        "fastgmm",
+        "fastgmm._matrices",
+        "fastgmm.data",
+        "fastgmm.image",
+        "fastgmm.plot",
+        "fastgmm._cli",
     },
+    "__main__": {"fastgmm._cli"},
+    "__init__": PUBLIC_ROOMS,
 }
-OPTIONAL = {"matplotlib", "pandas", "dask", "pyarrow", "h5py", "zarr", "joblib", "threadpoolctl"}
+OPTIONAL = {
+    "matplotlib",
+    "PIL",
+    "pandas",
+    "dask",
+    "pyarrow",
+    "h5py",
+    "zarr",
+    "joblib",
+    "threadpoolctl",
+}
 
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 each_file = pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(ROOT)) for p in FILES])
@@ -135,7 +181,7 @@ def is_allowed(name, allowed):
     if parts[0] != "fastgmm":
         return parts[0] in allowed
     whole = name in allowed
-    packages = ("fastgmm._sources", "fastgmm._cli", "fastgmm.data")
+    packages = ("fastgmm._sources", "fastgmm._cli", "fastgmm.data", "fastgmm.plot")
     return whole or any(name.startswith(f"{p}.") and p in allowed for p in packages)
 
 
@@ -221,4 +267,5 @@ def test_importing_loads_nothing_that_may_not_be_needed():
     )  # fmt: skip
     loaded = set(done.stdout.split())
     assert "fastgmm.mixture" in loaded
-    assert sorted(loaded & {*OPTIONAL, "sklearn.mixture", "sklearn.cluster"}) == []
+    unwanted = {*OPTIONAL, "sklearn.mixture", "sklearn.cluster", "fastgmm.plot"}
+    assert sorted(loaded & unwanted) == []

@@ -59,36 +59,69 @@ def square_distances(X, centres):
     return ((X[:, None, :].astype(np.float64) - centres) ** 2).sum(axis=2)
 
 
+def zoned_scratch(zoned, d):
+    """Scratch between zones, full of what must not be read before it is written."""
+    scratch = lloyd.scratch_for(d)
+    for array in scratch[:2]:
+        array[...] = np.nan
+    return lloyd.Scratch(*map(zoned, scratch))
+
+
+def nearest_seeds(X, seeds):
+    squares = square_distances(X, seeds)
+    return squares.min(axis=1), squares.argmin(axis=1).astype(np.int32)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize(("n", "d", "k"), SHAPES)
-def test_seed_block_sums_the_distances_to_the_nearest_seed(n, d, k, dtype):
-    X, candidates = problem(n, d, k, dtype)
-    before = np.random.RandomState(0).uniform(0, 3, n)
-    nearest = np.minimum(before[:, None], square_distances(X, candidates.means))
+def test_seed_block_takes_a_seed_in_and_tries_candidates(n, d, k, apart, dtype):
+    X, tried = problem(n, d, k, dtype)
+    rng = np.random.RandomState(1)
+    if apart:  # two groups: the candidates are in one of them, and the seeds in both
+        X = X.astype(float)
+        X[n // 2 :] += 50.0
+        X = given(X.astype(dtype))
+    seeds = X[np.array([0, n - 1, n // 2])].astype(float)
+    seeds = seeds + rng.uniform(0.1, 0.2, seeds.shape)
+    before, numbers = nearest_seeds(X, seeds)
+    half = 0.5 * np.sqrt(square_distances(seeds, tried.means).min(axis=1))
+    reach = given(half**2 * (1 - 1e-9))
+    after = np.minimum(before, square_distances(X, tried.means[:1])[:, 0])
+    nearest = np.minimum(after[:, None], square_distances(X, tried.means))
     for weights in weightings(n):
         zoned = Zoned()
-        closest, potentials = zoned(before), zoned(np.full(k, 2.0))
-        scratch = zoned(np.full(lloyd.scratch_size(d), np.nan))
-        lloyd.seed_block(X, candidates, given(weights), closest, False, scratch, potentials)
+        closest, labels, potentials = zoned(before), zoned(numbers), zoned(np.full(k, np.nan))
+        candidates = lloyd.Candidates(tried.means, reach)
+        scratch = zoned_scratch(zoned, d)
+        lloyd.seed_block(X, candidates, given(weights), 3, closest, labels, scratch, potentials)
         zoned.check()
         w = weights if weights.size else np.ones(n)
-        assert_allclose(potentials, 2.0 + w @ nearest, rtol=1e-13)
-        assert_array_equal(closest, before)
+        assert_allclose(potentials, w @ nearest, rtol=1e-13)
+        assert_allclose(closest, after, rtol=1e-13)
+        assert_array_equal(labels, np.where(closest < before, 3, numbers))
 
 
-@pytest.mark.parametrize(("n", "d", "k"), SHAPES)
-def test_seed_block_takes_a_candidate_in(n, d, k):
-    X, candidates = problem(n, d, 1)
-    before = np.random.RandomState(0).uniform(0, 3, n)
-    before[::2] = np.inf
+def moving(centres, reference=None, travelled=0.0):
+    """Centres as ``assign_block`` takes them."""
+    means = np.asarray(centres)
+    reference = means if reference is None else reference
+    return lloyd.MovingCentres(
+        given(means), given(reference), given(np.full(len(means), travelled))
+    )
+
+
+def assign(X, centres, labels, limits, weights=(), *, fresh=False):
+    """Call the kernel; give its changed labels, and its sums."""
+    k, d = centres.means.shape
     zoned = Zoned()
-    closest, potentials = zoned(before), zoned(np.zeros(1))
-    scratch = zoned(np.full(lloyd.scratch_size(d), np.nan))
-    lloyd.seed_block(X, candidates, given(np.empty(0)), closest, True, scratch, potentials)
+    scratch = zoned_scratch(zoned, d)
+    flat = zoned(np.zeros(1 + k * (4 + d)))
+    passed = given(np.asarray(weights, float))
+    lloyd.assign_block(X, centres, passed, fresh, labels, limits, scratch, flat)
     zoned.check()
-    expected = np.minimum(before, square_distances(X, candidates.means)[:, 0])
-    assert_allclose(closest, expected, rtol=1e-14)
-    assert potentials[0] == pytest.approx(expected.sum(), rel=1e-13)
+    entered, left = flat[1 : 1 + 4 * k].reshape(2, k, 2)
+    return flat[0], entered, left, flat[1 + 4 * k :].reshape(k, d)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -97,40 +130,93 @@ def test_assign_block_finds_the_nearest_centre_and_sums_up(n, d, k, dtype):
     X, centres = problem(n, d, k, dtype)
     expected = np.argmin(square_distances(X, centres.means), axis=1)
     one_hot = (expected[:, None] == np.arange(k)).astype(float)
+    reference = centres.means + 1.0
     for weights in weightings(n):
         zoned = Zoned()
-        labels = zoned(np.full(n, -1, np.int32))
-        scratch = zoned(np.full(lloyd.scratch_size(d), np.nan))
-        statistics = zoned(np.zeros(1 + k * (1 + d)))
-        lloyd.assign_block(X, centres, given(weights), labels, scratch, statistics)
+        labels, limits = zoned(np.full(n, -1, np.int32)), zoned(np.full(n, np.nan))
+        changed, entered, left, first = assign(
+            X, moving(centres.means, reference), labels, limits, weights, fresh=True
+        )
         zoned.check()
         r = one_hot if not weights.size else one_hot * weights[:, None]
         assert_array_equal(labels, expected)
-        assert statistics[0] == n
-        assert_allclose(statistics[1 : 1 + k], r.sum(axis=0), rtol=1e-13)
-        first = np.einsum("nk,nkj->kj", r, X[:, None, :].astype(float) - centres.means)
-        assert_allclose(statistics[1 + k :].reshape(k, d), first, rtol=1e-11, atol=1e-13 * n)
+        assert changed == n
+        z = X[:, None, :].astype(float) - reference
+        assert_allclose(entered[:, 0], r.sum(axis=0), rtol=1e-13)
+        assert_allclose(entered[:, 1], np.einsum("nk,nkj->k", r, abs(z)), rtol=1e-11)
+        assert_array_equal(left, 0.0)
+        assert_allclose(first, np.einsum("nk,nkj->kj", r, z), rtol=1e-11, atol=1e-13 * n)
 
 
-def test_assign_block_counts_the_labels_that_change():
+@pytest.mark.parametrize("fresh", [False, True])
+def test_assign_block_sums_up_only_what_changes(fresh):
     X, centres = problem(70, 5, 3)
-    labels = np.argmin(square_distances(X, centres.means), axis=1).astype(np.int32)
-    labels[[3, 40, 69]] = 7
-    statistics = np.zeros(1 + 3 * 6)
-    scratch = np.empty(lloyd.scratch_size(5))
+    w = given(np.linspace(0.0, 2.0, 70))
+    expected = np.argmin(square_distances(X, centres.means), axis=1).astype(np.int32)
+    labels = expected.copy()
+    strayed = np.array([3, 40, 69])
+    labels[strayed] = (labels[strayed] + 1) % 3
+    old = labels.copy()
+    z = X[:, None, :] - centres.means
     for changed in (3, 0):
-        statistics[0] = 0
-        lloyd.assign_block(X, centres, given(np.empty(0)), labels, scratch, statistics)
-        assert statistics[0] == changed
+        limits = np.full(70, -np.inf)
+        found, entered, left, first = assign(
+            X, moving(centres.means), labels, limits, w, fresh=fresh
+        )
+        assert found == changed
+        assert_array_equal(labels, expected)
+        came = (expected[:, None] == np.arange(3)) * w[:, None]
+        went = (old[:, None] == np.arange(3)) * w[:, None]
+        if not fresh:
+            moved = np.isin(np.arange(70), strayed) if changed else np.zeros(70, bool)
+            came, went = came * moved[:, None], went * moved[:, None]
+        went = 0 * went if fresh else went
+        size = abs(z).sum(axis=2)
+        assert_allclose(entered, np.stack([came.sum(0), (came * size).sum(0)], 1), rtol=1e-12)
+        assert_allclose(left, np.stack([went.sum(0), (went * size).sum(0)], 1), rtol=1e-12)
+        expected_first = np.einsum("nk,nkj->kj", came - went, z)
+        assert_allclose(first, expected_first, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-120, 1e-3, 1.0, 1e100])
+@pytest.mark.parametrize(("n", "d", "k"), SHAPES)
+def test_rows_that_are_not_read_keep_the_nearest_centre(n, d, k, scale):
+    """Centres wander, and labels stay those of a search among all centres."""
+    X, centres = problem(n, d, k)
+    X = given(scale * X)
+    means, travelled = scale * centres.means, np.zeros(k)
+    labels, limits = np.full(n, -1, np.int32), np.full(n, np.nan)
+    rng = np.random.RandomState(n)
+    skipped = 0
+    for step in range(12):
+        at = lloyd.MovingCentres(given(means), given(means), given(travelled))
+        skipped += 0 if step == 0 else (limits > travelled[labels]).sum()
+        assign(X, at, labels, limits, fresh=step == 0)
+        assert_array_equal(labels, np.argmin(square_distances(X, means), axis=1))
+        move = scale * 0.05 * rng.standard_normal((k, d)) * rng.randint(2, size=(k, 1))
+        means = means + move
+        length = np.sqrt(((move / scale) ** 2).sum(axis=1)) * scale
+        others = [np.delete(length, i).max(initial=0.0) for i in range(k)]
+        travelled = travelled + length + others
+    assert skipped > 0
 
 
 def test_assign_block_gives_a_tie_to_the_first():
     X = given(np.zeros((5, 2)))
-    centres = Centres(given(np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, -1.0]])))
-    labels = np.full(5, -1, np.int32)
-    scratch = np.empty(lloyd.scratch_size(2))
-    lloyd.assign_block(X, centres, given(np.empty(0)), labels, scratch, np.zeros(13))
+    centres = moving(np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, -1.0]]))
+    labels, limits = np.full(5, -1, np.int32), np.full(5, np.nan)
+    assign(X, centres, labels, limits, fresh=True)
     assert_array_equal(labels, 1)
+    assert (limits <= 0.0).all()  # they are always looked at
+
+
+def test_rows_whose_squares_overflow_are_always_looked_at():
+    X = given(np.array([[1e200, 0.0], [0.0, 0.0], [0.0, 1e155]]))
+    labels, limits = np.full(3, -1, np.int32), np.full(3, np.nan)
+    assign(X, moving(np.array([[0.0, 0.0], [3.0, 0.0]])), labels, limits, fresh=True)
+    assert not limits[0] > 0.0
+    assert limits[1] > 0.0
+    assert not limits[2] > 0.0
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e9])

@@ -43,8 +43,25 @@ def test_criteria_are_the_oracles(kind, weighted):
     assert model.aic(X, weights) == pytest.approx(-2 * log_likelihood + 2 * p)
     assert model.bic(X, weights) == pytest.approx(bic)
     assert model.icl(X, weights) == pytest.approx(bic - 2 * w @ np.log(largest))
+    together = model.information_criteria(X, weights)
+    assert together._asdict() == pytest.approx(
+        {
+            "log_likelihood": log_likelihood,
+            "n_parameters": p,
+            "aic": -2 * log_likelihood + 2 * p,
+            "bic": bic,
+            "icl": bic - 2 * w @ np.log(largest),
+        }
+    )
     for method in (model.score, model.aic, model.bic, model.icl):
         assert type(method(X)) is float
+    assert [type(value) for value in together] == [float, int, float, float, float]
+
+
+@nojit
+def test_criteria_of_a_row_out_of_reach():
+    model = made("full")
+    assert model.information_criteria([[1e200, 0.0, 0.0]])[2:] == (np.inf, np.inf, np.inf)
 
 
 @nojit

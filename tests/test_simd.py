@@ -398,8 +398,9 @@ def test_front_square(size, offset, dtype):
 
 
 @kernel
-def tiny(x, n, means, factors, consts, shifts, h, best, d):
-    tiny_log_densities(x, n, means, factors, consts, shifts, h, best, d)
+def tiny(active, x, n, means, factors, consts, shifts, h, best, d):
+    best[:] = -np.inf
+    tiny_log_densities(active, x, n, means, factors, consts, shifts, h, best, d)
 
 
 @each_type
@@ -426,8 +427,8 @@ def test_tiny_log_densities(d, dtype):
         logs[1] = -np.inf
     tolerance = 1e-11 if dtype == np.float64 else 5e-6
     h, best = run(
-        tiny, X.T.ravel(), n, centres.astype(dtype).ravel(), packed.ravel(), consts,
-        moved.ravel() if dtype == np.float32 else np.empty(0),
+        tiny, np.arange(n_components), X.T.ravel(), n, centres.astype(dtype).ravel(),
+        packed.ravel(), consts, moved.ravel() if dtype == np.float32 else np.empty(0),
         empty(n_components * n), empty(n), d,
     )  # fmt: skip
     assert_allclose(2.0 * h.reshape(n_components, n), expected, rtol=tolerance, atol=tolerance)
@@ -438,13 +439,13 @@ def test_tiny_log_densities(d, dtype):
 
 
 @kernel
-def moments(x, n, means, h, scale, v, cells, counts, first, second):
+def moments(active, x, n, means, h, scale, v, cells, counts, first, second):
     n_components, d = first.shape
     for i in range(cells.size):
         cells[i] = 0.0
     for i in range(0, scale.size, n):
         tile, weights = x[i * d : (i + n) * d], h[i * n_components : (i + n) * n_components]
-        add_moments(tile, n, means, weights, scale[i : i + n], v, cells, n_components, d)
+        add_moments(active, tile, n, means, weights, scale[i : i + n], v, cells, d)
     for k in range(n_components):
         counts[k] = unpack_moments(cells, k * cells_size(d), first[k], second[k], d)
 
@@ -461,9 +462,9 @@ def test_moments(d, n, dtype):
     first, second = rng.uniform(size=(n_components, d)), rng.uniform(size=(n_components, d, d))
     lower = np.tril_indices(d)
     *_, counts, got_first, got_second = run(
-        moments, x.ravel(), n, means.ravel(), Changed(h.ravel()), scale.ravel(),
-        empty(d * n, dtype=dtype), empty(n_components * cells_size(d)), empty(n_components),
-        Changed(first), Changed(second[:, *lower]),
+        moments, np.arange(n_components), x.ravel(), n, means.ravel(), Changed(h.ravel()),
+        scale.ravel(), empty(d * n, dtype=dtype), empty(n_components * cells_size(d)),
+        empty(n_components), Changed(first), Changed(second[:, *lower]),
     )  # fmt: skip
     weights = (h * scale) ** 2
     z = (x[:, None] - means[:, :, None]).astype(np.float64)

@@ -6,18 +6,15 @@ import argparse
 import sys
 import time
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgmm import GaussianMixture
+from fastgmm import GaussianMixture, ModelSelection, plot, select_model
 from fastgmm._cli.common import check_writable
-from fastgmm._cli.report import covariance_matrices, describe, table
+from fastgmm._cli.report import criterion_table, describe
 from fastgmm.data import load_faithful
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["add_demo", "run_demo"]
 
@@ -25,9 +22,6 @@ CovarianceType = Literal["full", "tied", "diag", "spherical"]
 FEATURES = ("eruption duration (min)", "waiting time (min)")
 TYPES: tuple[CovarianceType, ...] = ("full", "tied", "diag", "spherical")
 COMPONENTS = (1, 2, 3, 4, 5, 6)
-# Okabe and Ito's colours, told apart by colour-blind eyes; markers say it a second time.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def add_demo(commands: Any) -> None:
@@ -58,49 +52,30 @@ def run_demo(picture: str) -> None:
     print(f"kernels compiled or loaded in {seconds_to_load:.1f} s", file=sys.stderr)
 
     start = time.perf_counter()
-    models = {
-        (k, covariance_type): GaussianMixture(
-            k, covariance_type=covariance_type, tol=1e-6, max_iter=1000, random_state=0
-        ).fit(X)
-        for covariance_type in TYPES
-        for k in COMPONENTS
-    }
+    selection = select_model(X, COMPONENTS, TYPES, tol=1e-6, max_iter=1000, random_state=0)
     seconds = time.perf_counter() - start
-    bic = {key: model.bic(X) for key, model in models.items()}
-    best = min(models, key=lambda key: bic[key])
-    rows = [
-        [f"{k}", *(f"{bic[k, t]:.1f}{'*' if (k, t) == best else ' '}" for t in TYPES)]
-        for k in COMPONENTS
-    ]
 
     print(f"Old Faithful: {len(X)} eruptions, duration and waiting time to the next one.")
     print("BIC by number of components and covariance type; the smallest (*) is chosen.\n")
-    print(table(["components", *(f"{t} " for t in TYPES)], rows))
-    print(f"\n{len(models)} models fitted in {seconds:.2f} s. The chosen one:\n")
-    print(describe(models[best], FEATURES))
+    print(criterion_table(selection))
+    print(f"\n{len(selection.table)} models fitted in {seconds:.2f} s. The chosen one:\n")
+    print(describe(selection.best, FEATURES))
     if find_spec("matplotlib") is None:
         print("for a picture, install matplotlib", file=sys.stderr)
         return
-    draw(models[best], X, bic, picture)
+    draw(selection, X, picture)
     print(f"\nPicture: {picture}")
 
 
-def draw(
-    model: GaussianMixture,
-    X: NDArray[np.float64],
-    bic: dict[tuple[int, CovarianceType], float],
-    path: str,
-) -> None:
+def draw(selection: ModelSelection, X: NDArray[np.float64], path: str) -> None:
     """Draw the data with the chosen mixture, and the BIC of all, into a file.
 
     Parameters
     ----------
-    model : GaussianMixture
-        The chosen model, of two features.
+    selection : ModelSelection
+        What was chosen, and from what.
     X : ndarray of shape (n_samples, 2)
         The data.
-    bic : dict
-        BIC by (number of components, covariance type).
     path : str
         The file; its suffix decides the format.
     """
@@ -108,41 +83,10 @@ def draw(
 
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
-    _draw_mixture(left, model, X)
-    low = min(bic.values())
-    for covariance_type, colour, marker in zip(TYPES, COLOURS, MARKERS, strict=False):
-        above = [bic[k, covariance_type] - low for k in COMPONENTS]
-        right.plot(COMPONENTS, above, color=colour, marker=marker, label=covariance_type)
-    right.plot(model.n_components, 0, "o", ms=15, mfc="none", mec="black", label="chosen")
-    right.set_yscale("symlog", linthresh=10)  # the best models and the hopeless ones in one view
-    right.set(xlabel="Number of components", ylabel="BIC above the smallest")
-    right.set_title(f"Choice by BIC (smallest: {low:.1f})")
-    right.legend(title="covariance", frameon=False)
+    plot.clusters(selection.best, X, ax=left)
+    left.set(xlabel=FEATURES[0], ylabel=FEATURES[1])
+    left.set_title(f"Old Faithful: {len(X)} eruptions")
+    plot.selection(selection, ax=right)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=200)
-
-
-def _draw_mixture(axes: Axes, model: GaussianMixture, X: NDArray[np.float64]) -> None:
-    angle = np.linspace(0, 2 * np.pi, 200)
-    circle = np.column_stack([np.cos(angle), np.sin(angle)])
-    labels = model.predict(X)
-    factors = np.linalg.cholesky(covariance_matrices(model))
-    for i, (mean, factor) in enumerate(zip(model.means_, factors, strict=True)):
-        colour = COLOURS[i % len(COLOURS)]
-        marker = MARKERS[i % len(MARKERS)]
-        label = f"component {i} ({model.weights_[i]:.0%})"
-        axes.scatter(
-            *X[labels == i].T, s=22, c=colour, marker=marker, alpha=0.75, lw=0, label=label
-        )
-        for probability, style in ((0.5, "-"), (0.95, "--")):
-            radius = np.sqrt(-2 * np.log1p(-probability))  # chi-squared with 2 degrees of freedom
-            axes.plot(*(mean + radius * circle @ factor.T).T, style, c=colour, lw=1.5)
-    axes.plot([], [], "-", c="grey", label="half of a component")
-    axes.plot([], [], "--", c="grey", label="95 % of a component")
-    axes.set(xlabel=FEATURES[0].capitalize(), ylabel=FEATURES[1].capitalize())
-    axes.set_title(
-        f"Old Faithful: {len(X)} eruptions, {model.n_components} components "
-        f"({model.covariance_type} covariance)"
-    )
-    axes.legend(loc="upper left", frameon=False)

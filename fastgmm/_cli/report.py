@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastgmm import BayesianGaussianMixture, GaussianMixture
+from fastgmm import BayesianGaussianMixture, GaussianMixture, ModelSelection
+from fastgmm._matrices import covariance_matrices
 
-__all__ = ["covariance_matrices", "describe", "table"]
+__all__ = ["criterion_table", "describe", "table"]
 
 MAX_FEATURES = 6  # what fits across a screen
 Mixture: TypeAlias = GaussianMixture | BayesianGaussianMixture
@@ -19,30 +19,6 @@ BOUNDS: dict[type[Mixture], str] = {
     GaussianMixture: "mean log-likelihood {:.6g} a row",
     BayesianGaussianMixture: "lower bound {:.6g}",
 }
-
-
-def covariance_matrices(model: Mixture) -> NDArray[np.float64]:
-    """Give the covariance of each component as a matrix, whatever the covariance type.
-
-    Parameters
-    ----------
-    model : GaussianMixture or BayesianGaussianMixture
-        A fitted model.
-
-    Returns
-    -------
-    covariances : ndarray of shape (n_components, n_features, n_features)
-        The covariances.
-    """
-    k, d = model.means_.shape
-    values = np.asarray(model.covariances_, dtype=np.float64)
-    expand = {
-        "full": lambda: values,
-        "tied": lambda: np.broadcast_to(values, (k, d, d)),
-        "diag": lambda: values[:, :, None] * np.eye(d),
-        "spherical": lambda: values[:, None, None] * np.eye(d),
-    }
-    return expand[model.covariance_type]()
 
 
 def describe(model: Mixture, names: Sequence[str]) -> str:
@@ -71,7 +47,7 @@ def describe(model: Mixture, names: Sequence[str]) -> str:
         + BOUNDS[type(model)].format(float(model.lower_bound_)),
         "",
     ]
-    covariances = covariance_matrices(model)
+    covariances = covariance_matrices(model.means_, model.covariances_, model.covariance_type)
     sd = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
     shown = min(d, MAX_FEATURES)
     heads = ["component", "weight", *names[:shown]]
@@ -88,6 +64,31 @@ def describe(model: Mixture, names: Sequence[str]) -> str:
     if d > shown:
         lines[-1] += f" {d - shown} more are not shown."
     return "\n".join(lines)
+
+
+def criterion_table(selection: ModelSelection) -> str:
+    """Set the criterion of all candidates in a table, with a star at the smallest.
+
+    Parameters
+    ----------
+    selection : ModelSelection
+        What `select_model` found.
+
+    Returns
+    -------
+    text : str
+        A line for each number of components, a column for each covariance type; "-" where the
+        fit failed.
+    """
+    cells = {}
+    for row in selection.table:
+        star = "*" if row is selection.best_row else " "
+        text = f"{getattr(row, selection.criterion):.1f}" if row.error is None else "-"
+        cells[row.n_components, row.covariance_type] = text + star
+    sizes = dict.fromkeys(k for k, _ in cells)
+    types = dict.fromkeys(kind for _, kind in cells)
+    rows = [[f"{k}", *(cells[k, kind] for kind in types)] for k in sizes]
+    return table(["components", *(f"{kind} " for kind in types)], rows)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,8 +1,9 @@
-"""Tables of numbers from ``.npy``, ``.npz`` and ``.csv`` files, and plain words on bad ones."""
+"""Tables of numbers from and to files, and plain words on bad ones."""
 
 from __future__ import annotations
 
 import csv
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read_table"]
+__all__ = ["check_table_name", "read_table", "write_table"]
+
+
+CSV_ROWS = 8192  # turned into Python's numbers at a time
 
 
 def read_table(path: str, columns: str | None = None) -> tuple[NDArray[Any], list[str]]:
@@ -158,3 +162,43 @@ READERS: dict[str, Callable[[str, str | None], tuple[NDArray[Any], list[str]]]] 
     ".npz": _read_npz,
     ".csv": _read_csv,
 }
+
+
+def check_table_name(path: str) -> None:
+    """Raise ValueError unless `write_table` can write a file of this name."""
+    if Path(path).suffix.lower() not in (".npy", ".csv"):
+        raise ValueError(f"{path}: the name must end in .npy or .csv")
+
+
+def write_table(path: str | None, values: NDArray[Any], heads: list[str]) -> None:
+    """Write numbers to a file, or print them.
+
+    Parameters
+    ----------
+    path : str or None
+        A ``.npy`` file, which keeps the type of the numbers, or a ``.csv`` file with a header;
+        None: standard output, as in a ``.csv`` file.
+    values : ndarray of shape (n_rows,) or (n_rows, n_columns)
+        The numbers.
+    heads : list of str
+        The names of the columns, for the header.
+    """
+    if path is None:
+        _write_csv(sys.stdout, values, heads)
+        return
+    check_table_name(path)
+    if Path(path).suffix.lower() == ".npy":
+        with open(path, "wb") as binary:  # np.save would add its own suffix to .NPY
+            np.save(binary, values)
+        return
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        _write_csv(file, values, heads)
+
+
+def _write_csv(file: TextIO, values: NDArray[Any], heads: list[str]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(heads)
+    rows = values.reshape(len(values), -1)
+    for start in range(0, len(rows), CSV_ROWS):
+        # Python writes the fewest digits that give the same float64 again
+        writer.writerows(rows[start : start + CSV_ROWS].tolist())

@@ -14,15 +14,27 @@ from .arrays import Array, Labels, Rows
 from .kinds import (
     KernelParams,
     add_moments,
+    begin_tile,
     clear_moments,
     finish_moments,
     half_log_densities,
     nearest,
     work_size,
 )
-from .options import device, entry
+from .options import device, entry, shared
 from .simd import LANES, lane_sum, load, splat, store, use_wide_registers, where_less
-from .tile import NEVER, exponentiate, load_tile, load_weights, padded, tile_rows
+from .tile import (
+    NEVER,
+    add_all,
+    exponentiate,
+    load_tile,
+    load_weights,
+    log_densities,
+    padded,
+    sum_log_densities,
+    sum_weighted_log_densities,
+    tile_rows,
+)
 
 # What a map writes for each row.
 LOG_DENSITY, LABEL, PROBABILITIES, COMPONENT_LOG_DENSITIES = range(4)
@@ -36,14 +48,21 @@ def scratch_size(params: KernelParams) -> int:
     width = params.centres.itemsize
     b = tile_rows(d, width)
     tile = padded(d, width) * b * width // 8
-    return tile + n_components * b + 4 * b + work_size(params) + 4 * _LINE
+    return tile + n_components * b + 4 * b + _lines(n_components) + work_size(params) + 4 * _LINE
+
+
+@shared
+def _lines(n: int) -> int:
+    """Return the numbers in as many cache lines as hold n of them."""
+    return (n + _LINE - 1) // _LINE * _LINE
 
 
 @device
-def _regions(scratch: Array, params: Any) -> Any:
-    """Divide the scratch into x, h, best, weights, scale, density and the kind's own work.
+def regions(scratch: Array, params: Any) -> Any:
+    """Divide the scratch into x, h, best, weights, scale, total, everyone and the kind's work.
 
-    All but the last are multiples of a cache line; beginning on one makes them faster.
+    Each begins on a cache line, which makes them faster.  everyone (K,) is filled with the numbers
+    of the components: all of them are active.
     """
     n_components, d = params.means.shape
     width = params.centres.itemsize
@@ -57,9 +76,13 @@ def _regions(scratch: Array, params: Any) -> Any:
     best = scratch[place : place + b]
     weights = scratch[place + b : place + 2 * b]
     scale = scratch[place + 2 * b : place + 3 * b]
-    density = scratch[place + 3 * b : place + 4 * b]
-    work = scratch[place + 4 * b :]
-    return x, h, best, weights, scale, density, work
+    total = scratch[place + 3 * b : place + 4 * b]
+    place += 4 * b
+    everyone = scratch[place : place + n_components].view(np.int64)
+    for k in range(n_components):
+        everyone[k] = k
+    work = scratch[place + _lines(n_components) :]
+    return x, h, best, weights, scale, total, everyone, work
 
 
 @device
@@ -75,12 +98,12 @@ def split_statistics(statistics: Array, d: int, n_components: int) -> Any:
 
 
 @device
-def _place_lost(params: Any, X: Rows, start: int, rows: int, h: Array, best: Array) -> None:
-    """Give each row of density 0 to its nearest component."""
-    b = best.shape[0]
-    for i in range(rows):
-        if not best[i] > NEVER:
-            h[nearest(params, X[start + i]) * b + i] = 1.0
+def place_lost(params: Any, active: Array, row: Array, h: Array, i: int, b: int) -> None:
+    """Give row i of a tile, of density 0, to its nearest component; all must be active."""
+    k = nearest(params, row)
+    for p in range(active.shape[0]):
+        if active[p] == k:
+            h[p * b + i] = 1.0
 
 
 @entry
@@ -93,26 +116,29 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
     use_wide_registers()
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
-    x, h, best, tile_weights, scale, density, work = _regions(scratch, params)
+    x, h, best, tile_weights, scale, total, everyone, work = regions(scratch, params)
     mass, first, second = split_statistics(statistics, d, n_components)
-    likelihood, weight = splat(0.0), splat(0.0)
+    likelihood, weight = 0.0, splat(0.0)
     clear_moments(params, work)
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
         load_tile(X, start, x)
         load_weights(weights, start, rows, tile_weights)
-        half_log_densities(params, x, h, best, work)
-        lost = exponentiate(h, best, tile_weights, scale, density, x)
+        begin_tile(params, x, best, work)
+        half_log_densities(params, everyone, x, h, best, work)
+        lost = exponentiate(h, best, tile_weights, scale, total, x)
         if lost > 0.0:
-            _place_lost(params, X, start, rows, h, best)
-        for i in range(0, b, LANES):
-            w = load(tile_weights, i)
-            # a row of weight 0 counts for nothing, even where its log-density is -inf
-            likelihood = likelihood + where_less(0.0, w, w * load(density, i), 0.0)
-            weight = weight + w
-        add_moments(params, x, h, scale, work, mass, first, second)
+            for i in range(rows):
+                if not best[i] > NEVER:
+                    place_lost(params, everyone, X[start + i], h, i, b)
+        if weights.shape[0] == 0:
+            likelihood += sum_log_densities(best, total, rows)
+        else:
+            likelihood += sum_weighted_log_densities(best, total, tile_weights)
+        weight = add_all(weight, tile_weights)
+        add_moments(params, everyone, x, h, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
-    statistics[0] += lane_sum(likelihood)
+    statistics[0] += likelihood
     statistics[1] += lane_sum(weight)
 
 
@@ -145,13 +171,14 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
     use_wide_registers()
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
-    x, h, best, tile_weights, scale, density, work = _regions(scratch, params)
+    x, h, best, tile_weights, scale, total, everyone, work = regions(scratch, params)
     for i in range(b):
         tile_weights[i] = 1.0
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
         load_tile(X, start, x)
-        half_log_densities(params, x, h, best, work)
+        begin_tile(params, x, best, work)
+        half_log_densities(params, everyone, x, h, best, work)
         if what == LABEL:
             _write_labels(params, X, start, rows, h, best, labels)
             continue
@@ -160,13 +187,16 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
                 for k in range(n_components):
                     out[start + i, k] = 2.0 * h[k * b + i]
             continue
-        lost = exponentiate(h, best, tile_weights, scale, density, x)
+        lost = exponentiate(h, best, tile_weights, scale, total, x)
         if what == LOG_DENSITY:
+            log_densities(best, total, total)
             for i in range(rows):
-                out[start + i, 0] = density[i]
+                out[start + i, 0] = total[i]
             continue
         if lost > 0.0:
-            _place_lost(params, X, start, rows, h, best)
+            for i in range(rows):
+                if not best[i] > NEVER:
+                    place_lost(params, everyone, X[start + i], h, i, b)
         for i in range(rows):
             for k in range(n_components):
                 root = h[k * b + i] * scale[i]
@@ -185,7 +215,7 @@ def moments_block(
     use_wide_registers()
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
-    x, h, _, _, scale, _, work = _regions(scratch, params)
+    x, h, _, _, scale, _, everyone, work = regions(scratch, params)
     mass, first, second = split_statistics(statistics, d, n_components)
     for i in range(b):
         scale[i] = 1.0
@@ -198,5 +228,5 @@ def moments_block(
                 r = responsibilities[start + i, k] if i < rows else 0.0
                 h[k * b + i] = np.sqrt(r)
                 statistics[1] += r
-        add_moments(params, x, h, scale, work, mass, first, second)
+        add_moments(params, everyone, x, h, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)

@@ -52,9 +52,19 @@ def work_size(params: KernelParams) -> int:
     return int(_MODULES[type(params)].work_size(params))
 
 
-def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array) -> None:
-    """Write half the log-densities of a tile to h (K b,), and their maxima over k to best (b,)."""
-    _MODULES[type(params)].half_log_densities(params, x, h, best, work)
+def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
+    """Do what all components share for a tile x of b rows; begin best (b,) with -inf."""
+    _MODULES[type(params)].begin_tile(params, x, best, work)
+
+
+def half_log_densities(
+    params: Any, active: Array, x: Array, h: Array, best: Array, work: Array
+) -> None:
+    """Write half the log-densities of a tile to h (n b,), and raise best (b,) to their maxima.
+
+    active (n,) are the components that take part; the p-th of them has h from p b on.
+    """
+    _MODULES[type(params)].half_log_densities(params, active, x, h, best, work)
 
 
 def clear_moments(params: Any, work: Array) -> None:
@@ -64,6 +74,7 @@ def clear_moments(params: Any, work: Array) -> None:
 
 def add_moments(
     params: Any,
+    active: Array,
     x: Array,
     h: Array,
     scale: Array,
@@ -72,13 +83,22 @@ def add_moments(
     first: Array,
     second: Array,
 ) -> None:
-    """Add the moments of a tile about the means, weighted by (h scale)^2."""
-    _MODULES[type(params)].add_moments(params, x, h, scale, work, mass, first, second)
+    """Add the moments of a tile about the means of active components, weighted by (h scale)^2."""
+    _MODULES[type(params)].add_moments(params, active, x, h, scale, work, mass, first, second)
 
 
 def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: Array) -> None:
     """End the sums of a block: after this all of them are in mass, first and second."""
     _MODULES[type(params)].finish_moments(params, work, mass, first, second)
+
+
+def separation(params: Any, j: int, k: int, work: Array) -> tuple[float, float]:
+    """Return how far component j is from k, in k's metric, and by how much j's lengths may grow.
+
+    work : (3, d, d), where there are factors: they must have d <= MOST.
+    """
+    distance, stretch = _MODULES[type(params)].separation(params, j, k, work)
+    return distance, stretch
 
 
 def nearest(params: Any, row: Array) -> int:
@@ -101,10 +121,12 @@ def _resolve_by_kind(function: Callable[..., Any]) -> None:
 
 if not JIT_DISABLED:
     for _function in (
+        begin_tile,
         half_log_densities,
         clear_moments,
         add_moments,
         finish_moments,
+        separation,
         nearest,
     ):
         _resolve_by_kind(_function)

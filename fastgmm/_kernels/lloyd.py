@@ -2,17 +2,29 @@
 
 Square distances are summed from differences, never expanded into products, so that data far from
 the origin lose no digits.
+
+By the triangle inequality most rows need not even be read: what is known of them tells that nothing
+has changed [1]_.  What may have changed is decided with room for rounding, and worked out exactly.
+
+References
+----------
+.. [1] C. Elkan, "Using the triangle inequality to accelerate k-means", ICML 2003; G. Hamerly,
+   "Making k-means even faster", SDM 2010.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import Array, Labels, Rows
+from .arrays import Array, Indices, Labels, Rows
 from .options import device, entry
 from .scaled import ABREAST, squares_abreast
-from .simd import LANES, fma, lane_sum, load, splat, store, use_wide_registers, where_less
-from .tile import load_tile, load_weights, padded, tile_rows
+from .simd import LANES, fma, lane_sum, load, root, splat, store, use_wide_registers, where_less
+from .tile import load_chosen, padded, tile_rows
+
+# Far above the relative rounding errors of distances, and below any that counts.
+ROUNDING = 1e-10
+_LARGEST_SQUARE, _SMALLEST_GAP = 1.7e308, 1e-150
 
 
 class Centres(NamedTuple):
@@ -21,67 +33,123 @@ class Centres(NamedTuple):
     means: Array
 
 
-def scratch_size(d: int) -> int:
-    """Return how many float64 ``assign_block`` and ``seed_block`` need as scratch."""
+class Candidates(NamedTuple):
+    """A new seed, and candidates for the next one."""
+
+    means: Array  # (1 + trials, d)
+    reach: Array  # (seeds,), squares: what is closer to a seed than this is closest to it
+
+
+class MovingCentres(NamedTuple):
+    """Centres that have been elsewhere before; all arrays are read-only float64."""
+
+    means: Array  # (K, d)
+    reference: Array  # (K, d), what sums are taken about
+    travelled: Array  # (K,), how much nearer other centres may have come to the rows of each
+
+
+class Scratch(NamedTuple):
+    """Memory for a tile."""
+
+    x: Array  # (padded(d) tile_rows,)
+    by_row: Array  # (3, tile_rows)
+    chosen: Indices  # (tile_rows,)
+
+
+def scratch_for(d: int) -> Scratch:
+    """Return what ``assign_block`` and ``seed_block`` need for rows of d features."""
     b = tile_rows(d)
-    return padded(d) * b + 2 * b
+    return Scratch(np.empty(padded(d) * b), np.empty((3, b)), np.empty(b, np.int32))
 
 
 @device
-def _regions(scratch: Array, d: int) -> Any:
-    """Divide the scratch into a tile and two vectors of a number for each of its rows."""
-    b = tile_rows(d)
-    size = padded(d) * b
-    return scratch[:size], scratch[size : size + b], scratch[size + b : size + 2 * b]
+def _whole(rows: int) -> int:
+    return (rows + ABREAST - 1) // ABREAST * ABREAST
 
 
 @entry
 def seed_block(
     X: Rows,
-    centres: Any,
+    candidates: Any,
     weights: Array,
+    number: int,
     closest: Array,
-    update: bool,
-    scratch: Array,
+    nearest: Labels,
+    scratch: Any,
     potentials: Array,
 ) -> None:
-    """Take candidates for the next seed of k-means++ into account.
+    """Make the first candidate seed ``number`` of k-means++, and try the others as the next.
 
-    X : IN (n, d); centres : IN, the candidates; weights : IN (n,) or (0,) for ones;
-    closest : INOUT (n,) square distance to the nearest seed so far; scratch : WORK;
-    potentials : INOUT (candidates,), to which the weighted sums of the square distances are added
-    as they would be with each candidate.  With ``update`` the (only) candidate becomes a seed.
+    X : IN (n, d); candidates : IN; weights : IN (n,) or (0,) for ones; closest, nearest : INOUT
+    (n,), int32: square distance to the nearest seed so far, and its number; scratch : WORK;
+    potentials : OUT (1 + trials,), the weighted sums of the square distances: with the new seed,
+    and with each candidate after it.
     """
     use_wide_registers()
-    candidates = centres.means
-    d = X.shape[1]
-    b = tile_rows(d)
-    x, near, tile_weights = _regions(scratch, d)
-    for start in range(0, X.shape[0], b):
-        rows = min(b, X.shape[0] - start)
-        load_tile(X, start, x)
-        load_weights(weights, start, rows, tile_weights)
-        for i in range(b):
-            near[i] = closest[start + i] if i < rows else 0.0
-        for k in range(candidates.shape[0]):
-            total = splat(0.0)
-            for t in range(0, b, ABREAST):
-                q0, q1, q2, q3 = squares_abreast(x, b, t, candidates, k)
-                q0, q1 = _smaller(q0, near, t), _smaller(q1, near, t + LANES)
-                q2, q3 = _smaller(q2, near, t + 2 * LANES), _smaller(q3, near, t + 3 * LANES)
-                total = fma(q0, load(tile_weights, t), total)
-                total = fma(q1, load(tile_weights, t + LANES), total)
-                total = fma(q2, load(tile_weights, t + 2 * LANES), total)
-                total = fma(q3, load(tile_weights, t + 3 * LANES), total)
-                if update:
-                    store(near, t, q0)
-                    store(near, t + LANES, q1)
-                    store(near, t + 2 * LANES, q2)
-                    store(near, t + 3 * LANES, q3)
-            potentials[k] += lane_sum(total)
-        if update:
-            for i in range(rows):
-                closest[start + i] = near[i]
+    means, reach = candidates
+    n = X.shape[0]
+    x, chosen = scratch.x, scratch.chosen
+    before, near, counted = scratch.by_row
+    b = chosen.shape[0]
+    weighted = weights.shape[0] > 0
+    known = 0.0
+    potentials[:] = 0.0
+    i = 0
+    while i < n:
+        rows = 0
+        while i < n and rows < b:
+            # always written, but only a row that may be near a candidate keeps its place
+            square, w = closest[i], weights[i] if weighted else 1.0
+            far = square < reach[np.uint32(nearest[i])]
+            chosen[rows], before[rows], counted[rows] = i, square, w
+            known += square * w if far else 0.0
+            rows += 0 if far else 1
+            i += 1
+        if rows == 0:
+            break
+        whole = _whole(rows)
+        for r in range(rows, whole):
+            before[r], counted[r] = 0.0, 0.0
+        load_chosen(X, chosen, rows, whole, x)
+        _take_in(x, b, whole, means, before, counted, near, potentials)
+        for r in range(rows):
+            if near[r] < before[r]:
+                closest[chosen[r]] = near[r]
+                nearest[chosen[r]] = number
+    for k in range(means.shape[0]):
+        potentials[k] += known
+
+
+@device
+def _take_in(
+    x: Array,
+    b: int,
+    whole: int,
+    means: Array,
+    before: Array,
+    counted: Array,
+    near: Array,
+    potentials: Array,
+) -> None:
+    """Add up the square distances of a tile; write those with the new seed to near."""
+    known = before
+    for k in range(means.shape[0]):
+        total = splat(0.0)
+        for t in range(0, whole, ABREAST):
+            q0, q1, q2, q3 = squares_abreast(x, b, t, means, k)
+            q0, q1 = _smaller(q0, known, t), _smaller(q1, known, t + LANES)
+            q2, q3 = _smaller(q2, known, t + 2 * LANES), _smaller(q3, known, t + 3 * LANES)
+            total = fma(q0, load(counted, t), total)
+            total = fma(q1, load(counted, t + LANES), total)
+            total = fma(q2, load(counted, t + 2 * LANES), total)
+            total = fma(q3, load(counted, t + 3 * LANES), total)
+            if k == 0:
+                store(near, t, q0)
+                store(near, t + LANES, q1)
+                store(near, t + 2 * LANES, q2)
+                store(near, t + 3 * LANES, q3)
+        known = near
+        potentials[k] += lane_sum(total)
 
 
 @device
@@ -91,54 +159,112 @@ def _smaller(square: Any, near: Array, t: int) -> Any:
 
 
 @device
-def _nearest_abreast(x: Array, b: int, t: int, centres: Array, out: Array) -> None:
-    """Write the numbers of the nearest centres of the rows from t on, as floats."""
+def _gap(square: Any, second: Any) -> Any:
+    """Return how much nearer a row is to its own centre than to any other, at least."""
+    second = where_less(second, _LARGEST_SQUARE, second, _LARGEST_SQUARE)
+    own = fma(root(square), 1.0 + ROUNDING, _SMALLEST_GAP)
+    return root(second) * (1.0 - ROUNDING) - own
+
+
+@device
+def _nearest_abreast(x: Array, b: int, t: int, centres: Array, out: Array, gaps: Array) -> None:
+    """Write the numbers of the nearest centres of the rows from t on, as floats, and their gaps."""
     q0, q1, q2, q3 = squares_abreast(x, b, t, centres, 0)
     n0, n1, n2, n3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    s0, s1, s2, s3 = splat(np.inf), splat(np.inf), splat(np.inf), splat(np.inf)
     for k in range(1, centres.shape[0]):
         p0, p1, p2, p3 = squares_abreast(x, b, t, centres, k)
         number = splat(float(k))
         n0, n1 = where_less(p0, q0, number, n0), where_less(p1, q1, number, n1)
         n2, n3 = where_less(p2, q2, number, n2), where_less(p3, q3, number, n3)
+        s0, s1 = _second(q0, s0, p0), _second(q1, s1, p1)
+        s2, s3 = _second(q2, s2, p2), _second(q3, s3, p3)
         q0, q1 = where_less(p0, q0, p0, q0), where_less(p1, q1, p1, q1)
         q2, q3 = where_less(p2, q2, p2, q2), where_less(p3, q3, p3, q3)
     store(out, t, n0)
     store(out, t + LANES, n1)
     store(out, t + 2 * LANES, n2)
     store(out, t + 3 * LANES, n3)
+    store(gaps, t, _gap(q0, s0))
+    store(gaps, t + LANES, _gap(q1, s1))
+    store(gaps, t + 2 * LANES, _gap(q2, s2))
+    store(gaps, t + 3 * LANES, _gap(q3, s3))
+
+
+@device
+def _second(best: Any, second: Any, new: Any) -> Any:
+    """Return the second smallest of three numbers, of which best is not above second."""
+    larger = where_less(new, best, best, new)
+    return where_less(larger, second, larger, second)
 
 
 @entry
 def assign_block(
-    X: Rows, centres: Any, weights: Array, labels: Labels, scratch: Array, statistics: Array
+    X: Rows,
+    centres: Any,
+    weights: Array,
+    fresh: bool,
+    labels: Labels,
+    limits: Array,
+    scratch: Any,
+    statistics: Array,
 ) -> None:
-    """Assign rows to their nearest centre and sum them up.
+    """Assign rows to their nearest centre and sum up what changes by that.
 
     X : IN (n, d); centres : IN; weights : IN (n,) or (0,) for ones; labels : INOUT (n,) int32;
-    scratch : WORK; statistics : INOUT flat ``[changed labels, mass K, first K*d]`` with the
-    first moments about the centres.
+    limits : INOUT (n,), how far other centres may travel before they can be nearer to the row;
+    scratch : WORK; statistics : INOUT flat ``[changed labels, entered K*2, left K*2, first K*d]``:
+    for each centre the mass and the sum of absolute differences from the reference of the rows
+    that came, then of those that went away, and the change of the first moments about the
+    reference.  With ``fresh`` limits are not read, and all rows count as new ones.
     """
     use_wide_registers()
-    means = centres.means
+    means, reference, travelled = centres
     n_clusters, d = means.shape
-    b = tile_rows(d)
-    x, nearest, _ = _regions(scratch, d)
-    mass = statistics[1 : 1 + n_clusters]
-    first = statistics[1 + n_clusters :].reshape(n_clusters, d)
-    for start in range(0, X.shape[0], b):
-        rows = min(b, X.shape[0] - start)
-        load_tile(X, start, x)
-        for t in range(0, b, ABREAST):
-            _nearest_abreast(x, b, t, means, nearest)
-        for i in range(start, start + rows):
-            label = np.int64(nearest[i - start])
-            if labels[i] != label:
-                labels[i] = label
+    n = X.shape[0]
+    x, chosen = scratch.x, scratch.chosen
+    nearest, gaps, _ = scratch.by_row
+    b = chosen.shape[0]
+    entered = statistics[1 : 1 + 2 * n_clusters].reshape(n_clusters, 2)
+    left = statistics[1 + 2 * n_clusters : 1 + 4 * n_clusters].reshape(n_clusters, 2)
+    first = statistics[1 + 4 * n_clusters :].reshape(n_clusters, d)
+    i = 0
+    while i < n:
+        rows = 0
+        while i < n and rows < b:
+            chosen[rows] = i
+            rows += 1 if fresh or not limits[i] > travelled[np.uint32(labels[i])] else 0
+            i += 1
+        if rows == 0:
+            continue
+        whole = _whole(rows)
+        load_chosen(X, chosen, rows, whole, x)
+        for t in range(0, whole, ABREAST):
+            _nearest_abreast(x, b, t, means, nearest, gaps)
+        for r in range(rows):
+            row, label = np.intp(chosen[r]), np.intp(nearest[r])
+            old = np.intp(labels[row])
+            limits[row] = fma(travelled[label], 1.0 - ROUNDING, gaps[r])
+            if label != old:
+                labels[row] = label
                 statistics[0] += 1.0
-            w = 1.0 if weights.shape[0] == 0 else weights[i]
-            mass[label] += w
-            for j in range(d):
-                first[label, j] += w * (np.float64(X[i, j]) - means[label, j])
+            if fresh or label != old:
+                w = 1.0 if weights.shape[0] == 0 else weights[row]
+                _add_row(X[row], w, 1.0, reference[label], entered[label], first[label])
+                if not fresh:
+                    _add_row(X[row], w, -1.0, reference[old], left[old], first[old])
+
+
+@device
+def _add_row(row: Array, w: float, sign: float, centre: Array, total: Array, first: Array) -> None:
+    """Add a row to what came or went, (2,), and add it to or take it from first moments (d,)."""
+    size = 0.0
+    for j in range(row.shape[0]):
+        z = w * (np.float64(row[j]) - centre[j])
+        size += abs(z)
+        first[j] += sign * z
+    total[0] += w
+    total[1] += size
 
 
 @entry

@@ -200,3 +200,12 @@ def _transposed(emit: Emitter, block: list[Any]) -> list[Any]:
                 new[i | step] = emit.shuffle(block[i], block[i | step], high)
         block, step = new, step // 2
     return block
+
+
+@device
+def gather_rows(data: Array, index: Indices, n: int, d: int, x: Array, stride: int) -> None:
+    """Transpose n rows, a multiple of the lanes, numbered by ``index``: ``x[stride*j + i]``."""
+    lanes = lanes_of(x.itemsize)
+    for i in range(0, n, lanes):
+        for j in range(0, d, lanes):
+            gather_panel(data, index, i, d, j, x, j * stride + i, stride)

@@ -220,6 +220,7 @@ _cross_1, _cross_2, _cross_3, _cross_4 = _cross(1), _cross(2), _cross(3), _cross
 
 @device
 def add_moments(
+    active: Array,
     x: Array,
     n: int,
     means: Array,
@@ -227,13 +228,13 @@ def add_moments(
     scale: Array,
     v: Array,
     cells: Array,
-    n_components: int,
     d: int,
 ) -> None:
-    """Add the moments of n rows, weighted by ``(h scale)**2``, to the cells of all components."""
+    """Add the moments of n rows, weighted by ``(h scale)**2``, to the active components' cells."""
     size = cells_size(d)
-    for k in range(n_components):
-        m, o, c = k * d, k * n, k * size
+    for p in range(active.shape[0]):
+        k = active[p]
+        m, o, c = k * d, p * n, k * size
         if d > MOST_SINGLE:
             add_blocks(x, n, means, m, h, o, scale, v, cells, c, d)
         elif d == 1:

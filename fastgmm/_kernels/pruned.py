@@ -1,5 +1,8 @@
 """The fused E and M pass over a block, without the (row, component) pairs that cannot matter.
 
+For factors of many features, where finishing a pair costs much more than a bound on it; for all
+else see ``pruned_tiles.py``.
+
 The rows are sorted by their likely component j, whose exact log-density bounds the log-density of
 the mixture from below.  A bound from above on every other component's costs d multiply-adds
 instead of d^2 / 2 (see ``bounds.py``).  Only pairs that survive it are finished, and of them only
@@ -16,7 +19,7 @@ from .arrays import Array, Indices, Labels, Rows
 from .bounds import ABREAST, survivors
 from .em_pass import split_statistics
 from .exp import LOWEST, exp_or_0, log_positive
-from .loading import gather_panel
+from .loading import gather_rows
 from .moments import add_blocks, cells_size
 from .options import device, entry
 from .simd import (
@@ -31,6 +34,7 @@ from .simd import (
     use_wide_registers,
     where_less,
 )
+from .sorting import sort_rows
 from .tile import NEVER, load_weights, padded, tile_rows
 from .tiles import ROWS
 from .triangular import (
@@ -78,32 +82,6 @@ def scratch_for(params: Triangular, n: int) -> Scratch:
 
 
 @device
-def _sort(labels: Labels, starts: Indices, order: Indices) -> None:
-    """Write the numbers of the rows by label to order, and where each label starts."""
-    n_components = starts.shape[0] - 1
-    starts[:] = 0
-    for i in range(labels.shape[0]):
-        starts[np.intp(labels[i]) + 1] += 1
-    for k in range(n_components):
-        starts[k + 1] += starts[k]
-    for i in range(labels.shape[0]):
-        label = np.intp(labels[i])
-        order[starts[label]] = i
-        starts[label] += 1
-    for k in range(n_components, 0, -1):
-        starts[k] = starts[k - 1]
-    starts[0] = 0
-
-
-@device
-def _gather(data: Rows, index: Indices, n: int, d: int, x: Array) -> None:
-    """Transpose n rows, a multiple of `LANES`, into x (d n,)."""
-    for i in range(0, n, LANES):
-        for j in range(0, d, LANES):
-            gather_panel(data, index, i, d, j, x, j * n + i, n)
-
-
-@device
 def _choose(rows: Indices, start: int, count: int, chosen: Indices) -> None:
     """Copy `ROWS` numbers of rows, the last of ``count`` repeated."""
     for i in range(ROWS):
@@ -121,7 +99,7 @@ def _half_densities(
     flat_means = means.reshape(n_components * d)
     flat_factors = factors.reshape(n_components * size)
     half = 0.5 * constants[k]
-    _gather(data, chosen, ROWS, d, x)
+    gather_rows(data, chosen, ROWS, d, x, ROWS)
     z, flat_shifts = work[: d * ROWS], shifts.reshape(shifts.size)
     squares(flat_factors, k * size, flat_means, k * d, x, 0, ROWS, z, flat_shifts, 0, out, 0, d)
     for i in range(0, ROWS, LANES):
@@ -253,7 +231,7 @@ def _add_pairs(data: Rows, params: Any, bounds: Any, scratch: Any) -> None:
             for i in range(rows, whole):
                 chosen[i] = chosen[rows - 1]
                 heights[i] = 0.0
-            _gather(data, chosen, whole, d, scratch.x)
+            gather_rows(data, chosen, whole, d, scratch.x, whole)
             c = k * cells_size(d)
             add_blocks(scratch.x, whole, flat_means, k * d, heights, 0, ones, v, cells, c, d)
 
@@ -279,7 +257,7 @@ def pruned_block(
     n, d = X.shape
     n_components = params.means.shape[0]
     data = X.reshape(n * d)
-    _sort(labels, scratch.counts[0], scratch.order)
+    sort_rows(labels, scratch.counts[0], scratch.order)
     pairs = _list_survivors(data, params, bounds, scratch, limit)
     if pairs < 0:
         return pairs

@@ -37,10 +37,9 @@ def work_size(params: Scaled) -> int:
 
 
 @device
-def _whiten(factor: Array, origin: Array, x: Array, out: Array) -> None:
+def _whiten(factor: Array, origin: Array, x: Array, b: int, out: Array) -> None:
     """Write factor (x - origin) to out (d b,); factor is lower triangular."""
     d = factor.shape[0]
-    b = tile_rows(d)
     for i in range(d):
         for t in range(0, b, ABREAST):
             y0, y1, y2, y3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
@@ -107,19 +106,28 @@ def _finish(
 
 
 @device
-def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array) -> None:
-    """Write half the log-densities of a tile to h (K b,), and their maxima over k to best (b,)."""
+def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
+    """Whiten the rows of a tile, if there is a factor; begin with no best component."""
+    b = best.shape[0]
+    if params.factor.shape[0] > 0:
+        _whiten(params.factor, params.origin, x, b, work)
+    for i in range(0, b, LANES):
+        store(best, i, splat(-np.inf))
+
+
+@device
+def half_log_densities(
+    params: Any, active: Array, x: Array, h: Array, best: Array, work: Array
+) -> None:
+    """Write half the log-densities in the active components to h; raise best (b,) to them."""
     centres, precisions, constants = params.centres, params.precisions, params.constants
-    n_components, d = centres.shape
-    b = tile_rows(d)
+    b = best.shape[0]
     one_scale = precisions.shape[1] == 1
     seen = x
     if params.factor.shape[0] > 0:
-        _whiten(params.factor, params.origin, x, work)
         seen = work
-    for i in range(0, b, LANES):
-        store(best, i, splat(-np.inf))
-    for k in range(n_components):
+    for p in range(active.shape[0]):
+        k = active[p]
         half = 0.5 * constants[k]
         quarter = 0.25 * precisions[k, 0] if one_scale else 0.25
         for t in range(0, b, ABREAST):
@@ -127,7 +135,7 @@ def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array
                 q0, q1, q2, q3 = squares_abreast(seen, b, t, centres, k)
             else:
                 q0, q1, q2, q3 = _scaled_squares_abreast(seen, b, t, centres, precisions, k)
-            place = k * b + t
+            place = p * b + t
             _finish(q0, quarter, half, h, place, best, t)
             _finish(q1, quarter, half, h, place + LANES, best, t + LANES)
             _finish(q2, quarter, half, h, place + 2 * LANES, best, t + 2 * LANES)
@@ -142,6 +150,7 @@ def clear_moments(params: Any, work: Array) -> None:
 @device
 def add_moments(
     params: Any,
+    active: Array,
     x: Array,
     h: Array,
     scale: Array,
@@ -150,20 +159,21 @@ def add_moments(
     first: Array,
     second: Array,
 ) -> None:
-    """Add the moments of a tile, weighted by (h scale)^2; h becomes that weight.
+    """Add a tile's moments in the active components, weighted by (h scale)^2, which h becomes.
 
     second has a column for each feature, one column for the sum over features, or none.
     """
     means = params.means
-    n_components, d = means.shape
-    b = tile_rows(d)
+    d = means.shape[1]
+    b = scale.shape[0]
     columns = second.shape[1]
-    for k in range(n_components):
+    for p in range(active.shape[0]):
+        k, o = active[p], p * b
         total = splat(0.0)
         for i in range(0, b, LANES):
-            root = load(h, k * b + i) * load(scale, i)
+            root = load(h, o + i) * load(scale, i)
             weight = root * root
-            store(h, k * b + i, weight)
+            store(h, o + i, weight)
             total = total + weight
         here = lane_sum(total)
         mass[k] += here
@@ -174,7 +184,7 @@ def add_moments(
             t0, s0 = splat(0.0), splat(0.0)
             for i in range(0, b, LANES):
                 z0 = load(x, j * b + i) - means[k, j]
-                w0 = load(h, k * b + i) * z0
+                w0 = load(h, o + i) * z0
                 t0 = t0 + w0
                 s0 = fma(w0, z0, s0)
             first[k, j] += lane_sum(t0)
@@ -182,20 +192,20 @@ def add_moments(
                 second[k, min(j, columns - 1)] += lane_sum(s0)
         for j in range(head, d, 4):
             if columns == 0:
-                _add_first_moments(x, b, j, means, k, h, first)
+                _add_first_moments(x, b, j, means, k, h, o, first)
             else:
-                _add_both_moments(x, b, j, means, k, h, first, second)
+                _add_both_moments(x, b, j, means, k, h, o, first, second)
 
 
 @device
 def _add_first_moments(
-    x: Array, b: int, j: int, means: Array, k: int, h: Array, first: Array
+    x: Array, b: int, j: int, means: Array, k: int, h: Array, o: int, first: Array
 ) -> None:
     """Add the first moments of features j to j + 3."""
     m0, m1, m2, m3 = means[k, j], means[k, j + 1], means[k, j + 2], means[k, j + 3]
     t0, t1, t2, t3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     for i in range(0, b, LANES):
-        r = load(h, k * b + i)
+        r = load(h, o + i)
         place = j * b + i
         t0 = fma(r, load(x, place) - m0, t0)
         t1 = fma(r, load(x, place + b) - m1, t1)
@@ -209,14 +219,14 @@ def _add_first_moments(
 
 @device
 def _add_both_moments(
-    x: Array, b: int, j: int, means: Array, k: int, h: Array, first: Array, second: Array
+    x: Array, b: int, j: int, means: Array, k: int, h: Array, o: int, first: Array, second: Array
 ) -> None:
     """Add the first and second moments of features j to j + 3."""
     m0, m1, m2, m3 = means[k, j], means[k, j + 1], means[k, j + 2], means[k, j + 3]
     t0, t1, t2, t3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     s0, s1, s2, s3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     for i in range(0, b, LANES):
-        r = load(h, k * b + i)
+        r = load(h, o + i)
         place = j * b + i
         z0 = load(x, place) - m0
         z1 = load(x, place + b) - m1
@@ -241,6 +251,25 @@ def _add_both_moments(
 @device
 def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: Array) -> None:
     """End the sums of a block: nothing to do."""
+
+
+@strict_device
+def separation(params: Any, j: int, k: int, work: Array) -> tuple[float, float]:
+    """Return how far component j is from k, in k's metric, and by how much j's lengths may grow.
+
+    NaN where either cannot be told.
+    """
+    centres, precisions = params.centres, params.precisions
+    columns = precisions.shape[1]
+    square, largest, doubt = 0.0, 0.0, 0.0
+    for i in range(centres.shape[1]):
+        z = centres[j, i] - centres[k, i]
+        square += precisions[k, min(i, columns - 1)] * z * z
+    for i in range(columns):
+        ratio = precisions[k, i] / precisions[j, i]
+        largest = max(largest, ratio)
+        doubt += 0.0 * ratio  # a maximum may pass over NaN
+    return np.sqrt(square), np.sqrt(largest + doubt)
 
 
 @strict_device

@@ -4,13 +4,27 @@ A tile is some tens of registers of rows, transposed: ``x[j*b + i]`` is feature 
 a register holds one feature of ``LANES`` rows whatever the number of features.
 """
 
+from typing import Any
+
 import numpy as np
 
-from .arrays import Array, Rows
+from .arrays import Array, Indices, Rows
 from .exp import exp_or_0, log_positive
-from .loading import FEW, lanes_of, load_few, load_panel
+from .loading import FEW, gather_rows, lanes_of, load_few, load_panel
 from .options import device, shared
-from .simd import divide, fma, lane_sum, load_like, root, splat_like, store, where_less
+from .simd import (
+    LANES,
+    divide,
+    fma,
+    lane_sum,
+    load,
+    load_like,
+    root,
+    splat,
+    splat_like,
+    store,
+    where_less,
+)
 from .tiles import ROWS
 
 # Below any finite half log-density.
@@ -46,6 +60,23 @@ def load_tile(X: Rows, start: int, x: Array) -> None:
 
 
 @device
+def load_chosen(X: Rows, chosen: Indices, rows: int, whole: int, x: Array) -> None:
+    """Transpose the ``rows`` rows of X (n, d) that are numbered in chosen (tile_rows,) into x.
+
+    The last one is repeated up to ``whole`` of them, a multiple of the lanes.
+    """
+    n, d = X.shape
+    b = chosen.shape[0]
+    first = int(chosen[0])
+    if d <= FEW and rows == b and int(chosen[b - 1]) - first == b - 1:
+        load_few(X.reshape(n * d), first, d, x, b)
+        return
+    for i in range(rows, whole):
+        chosen[i] = chosen[rows - 1]
+    gather_rows(X.reshape(n * d), chosen, whole, d, x, b)
+
+
+@device
 def load_weights(weights: Array, start: int, rows: int, out: Array) -> None:
     """Write the weights of a tile's rows to out (b,): ones if there are none, 0 past the last."""
     for i in range(out.shape[0]):
@@ -57,12 +88,12 @@ def load_weights(weights: Array, start: int, rows: int, out: Array) -> None:
 
 @device
 def exponentiate(
-    h: Array, best: Array, weights: Array, scale: Array, density: Array, x: Array
+    h: Array, best: Array, weights: Array, scale: Array, total: Array, x: Array
 ) -> float:
-    """Turn half log-densities h (K b,) into numbers with responsibilities ``(h scale)^2``.
+    """Turn half log-densities h (n b,) into numbers with responsibilities ``(h scale)^2``.
 
-    best, weights : IN (b,); scale, density : OUT (b,), density the log-densities of the mixture;
-    x : the tile, of which only the type counts.
+    best, weights : IN (b,); scale, total : OUT (b,), total the densities of the mixture in units
+    of ``exp(2 best)``; x : the tile, of which only the type counts.
     Returns how many rows have a density of exactly 0 in every component: their h are 0, and it is
     for the caller to set one of them to 1.
     """
@@ -72,14 +103,63 @@ def exponentiate(
     for i in range(0, b, lanes_of(x.itemsize)):
         top = load_like(best, i, x)
         bounded_top = where_less(NEVER, top, top, 0.0)  # -inf - 0 stays -inf, and no NaN
-        total = splat_like(0.0, x)
+        sum_ = splat_like(0.0, x)
         for k in range(n_components):
             value = exp_or_0(load_like(h, k * b + i, x) - bounded_top)
             store(h, k * b + i, value)
-            total = fma(value, value, total)
-        lost = lost + where_less(total, 0.5, 1.0, 0.0)
-        total = where_less(total, 0.5, 1.0, total)
-        found = fma(bounded_top, 2.0, log_positive(total))
-        store(density, i, where_less(NEVER, top, found, -np.inf))
-        store(scale, i, root(divide(load_like(weights, i, x), total)))
+            sum_ = fma(value, value, sum_)
+        lost = lost + where_less(sum_, 0.5, 1.0, 0.0)
+        sum_ = where_less(sum_, 0.5, 1.0, sum_)
+        store(total, i, sum_)
+        store(scale, i, root(divide(load_like(weights, i, x), sum_)))
     return lane_sum(lost)
+
+
+@device
+def log_densities(best: Array, total: Array, out: Array) -> None:
+    """Write the log-densities of a tile's rows to out (b,), which may be ``total``."""
+    for i in range(0, best.shape[0], LANES):
+        top = load(best, i)
+        found = fma(top, 2.0, log_positive(load(total, i)))
+        store(out, i, where_less(NEVER, top, found, -np.inf))
+
+
+@device
+def sum_log_densities(best: Array, total: Array, rows: int) -> float:
+    """Return the sum of the log-densities of a tile's first rows.
+
+    One logarithm serves many rows: a total lies between 1 and the number of components, so that a
+    product of eight of them cannot overflow.
+    """
+    tops, logs, last = splat(0.0), splat(0.0), 1.0
+    whole = rows // LANES * LANES
+    for first in range(0, whole, 8 * LANES):
+        product = splat(1.0)
+        for i in range(first, min(first + 8 * LANES, whole), LANES):
+            product = product * load(total, i)
+            tops = tops + load(best, i)
+        logs = logs + log_positive(product)
+    for i in range(whole, rows):
+        last *= total[i]
+        tops = tops + best[i] / LANES
+    return 2.0 * lane_sum(tops) + lane_sum(logs + log_positive(splat(last)) * (1.0 / LANES))
+
+
+@device
+def sum_weighted_log_densities(best: Array, total: Array, weights: Array) -> float:
+    """Return the sum of the log-densities of a tile's rows (b,) times their weights."""
+    log_densities(best, total, total)
+    result = splat(0.0)
+    for i in range(0, best.shape[0], LANES):
+        w = load(weights, i)
+        # a row of weight 0 counts for nothing, even where its log-density is -inf
+        result = result + where_less(0.0, w, w * load(total, i), 0.0)
+    return lane_sum(result)
+
+
+@device
+def add_all(register: Any, values: Array) -> Any:
+    """Return the register with a number for each of a tile's rows added, lane by lane."""
+    for i in range(0, values.shape[0], LANES):
+        register = register + load(values, i)
+    return register

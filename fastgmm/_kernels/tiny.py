@@ -82,8 +82,7 @@ def _log_density(d: int) -> Callable[..., None]:
             start = list[Any]()
             if emit.element == FLOAT:
                 start = [emit.load_splat(shift, emit.offset(mo, i)) for i in range(d)]
-            half, quarter = wide.splat(half), wide.constant(-0.25)
-            infinity, never = wide.constant(np.inf), wide.constant(-np.inf)
+            half, quarter, infinity = wide.splat(half), wide.constant(-0.25), wide.constant(np.inf)
 
             def body(b: Any, _: Any) -> Any:
                 z, squares = list[list[Any]](), list[Any]()
@@ -110,8 +109,10 @@ def _log_density(d: int) -> Callable[..., None]:
                         squares = [emit.mul(line, line) for line in lines]
                 for v, square in enumerate(map(wide.converted, squares)):
                     place = emit.offset(b, v * emit.lanes)
+                    # a minimum that lets no NaN through
                     finite = builder.fcmp_ordered("<", square, infinity)
-                    value = builder.select(finite, wide.fma(square, quarter, half), never)
+                    square = builder.select(finite, square, infinity)
+                    value = wide.fma(square, quarter, half)
                     wide.store(h, builder.add(ho, place), value)
                     top = wide.load(best, place)
                     above = builder.fcmp_ordered("<", top, value)
@@ -138,6 +139,7 @@ _log_density_8 = _log_density(8)
 
 @device
 def tiny_log_densities(
+    active: Array,
     x: Array,
     n: int,
     means: Array,
@@ -148,12 +150,11 @@ def tiny_log_densities(
     best: Array,
     d: int,
 ) -> None:
-    """Write ``h[k] = log p_k / 2`` of n rows for all components, and their maximum to best."""
-    for i in range(0, n, LANES):
-        store(best, i, splat(-np.inf))
+    """Write ``log p_k / 2`` of n rows for all active components to h; raise best to them."""
     size = d * (d + 1) // 2
-    for k in range(consts.size):
-        half, m, f, o = 0.5 * consts[k], k * d, k * size, k * n
+    for p in range(active.shape[0]):
+        k = active[p]
+        half, m, f, o = 0.5 * consts[k], k * d, k * size, p * n
         if consts[k] == -np.inf:
             for i in range(0, n, LANES):
                 store(h, o + i, splat(half))

@@ -20,6 +20,9 @@ from .tile import tile_rows
 from .tiles import ROWS, first_square, front_square, next_square
 from .tiny import MOST, tiny_log_densities
 
+# What inverting and multiplying factors of d <= MOST features may add, by their condition.
+_ROUNDING = 1e-13
+
 
 class Triangular(NamedTuple):
     """What the kernels read; every array is C-contiguous, read-only float64."""
@@ -127,31 +130,41 @@ def squares(
 
 
 @device
-def half_log_densities(params: Any, x: Array, h: Array, best: Array, work: Array) -> None:
-    """Write half the log-densities of a tile to h (K b,), and their maxima over k to best (b,).
+def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
+    """Begin a tile with no best component."""
+    for i in range(0, best.shape[0], LANES):
+        store(best, i, splat(-np.inf))
+
+
+@device
+def half_log_densities(
+    params: Any, active: Array, x: Array, h: Array, best: Array, work: Array
+) -> None:
+    """Write half the log-densities in the active components to h; raise best (b,) to them.
 
     A square that is not finite counts as infinite: log-density minus infinity.
     """
     means, centres, factors, constants, shifts = params
     n_components, d = means.shape
-    b, size, rows = tile_rows(d, x.itemsize), factor_size(d), ROWS * 8 // x.itemsize
+    b, size, rows = best.shape[0], factor_size(d), ROWS * 8 // x.itemsize
     flat_means = centres.reshape(n_components * d)
     flat_shifts = shifts.reshape(shifts.size)
     flat_factors = factors.reshape(n_components * size)
     if d <= MOST:
-        tiny_log_densities(x, b, flat_means, flat_factors, constants, flat_shifts, h, best, d)
+        tiny_log_densities(
+            active, x, b, flat_means, flat_factors, constants, flat_shifts, h, best, d
+        )
         return
     z = work[: d * ROWS].view(centres.dtype)
-    for i in range(0, b, LANES):
-        store(best, i, splat(-np.inf))
-    for k in range(n_components):
+    for p in range(active.shape[0]):
+        k = active[p]
         half = 0.5 * constants[k]
         if constants[k] == -np.inf:
             for i in range(0, b, LANES):
-                store(h, k * b + i, splat(half))
+                store(h, p * b + i, splat(half))
             continue
         for t in range(0, b, rows):
-            q = k * b + t
+            q = p * b + t
             squares(
                 flat_factors, k * size, flat_means, k * d, x, t, b, z, flat_shifts, k * d, h, q, d
             )
@@ -175,6 +188,7 @@ def clear_moments(params: Any, work: Array) -> None:
 @device
 def add_moments(
     params: Any,
+    active: Array,
     x: Array,
     h: Array,
     scale: Array,
@@ -183,13 +197,13 @@ def add_moments(
     first: Array,
     second: Array,
 ) -> None:
-    """Add the moments of a tile, weighted by (h scale)^2, to sums in ``work``."""
+    """Add a tile's moments in the active components, weighted by (h scale)^2, to ``work``."""
     n_components, d = params.means.shape
-    b, size = tile_rows(d, x.itemsize), _tile_size(d, x.itemsize)
+    b, size = scale.shape[0], _tile_size(d, x.itemsize)
     centres = params.centres.reshape(n_components * d)
     v = work[d * ROWS : size].view(params.centres.dtype)
     cells = work[size:]
-    moments.add_moments(x, b, centres, h, scale, v, cells, n_components, d)
+    moments.add_moments(active, x, b, centres, h, scale, v, cells, d)
 
 
 @device
@@ -199,6 +213,76 @@ def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: 
     cells = work[_tile_size(d, params.centres.itemsize) :]
     for k in range(n_components):
         mass[k] += moments.unpack_moments(cells, k * moments.cells_size(d), first[k], second[k], d)
+
+
+@strict_device
+def _largest_eigenvalue(matrix: Array, square: Array) -> float:
+    """Return a bound from above, at most d^(1/16) too large, for a symmetric matrix >= 0 (d, d).
+
+    It is the root of the trace of a power; both arguments are scratch.
+    """
+    d = matrix.shape[0]
+    bound, power = 1.0, 1.0
+    for step in range(5):
+        trace = 0.0
+        for i in range(d):
+            trace += matrix[i, i]
+        bound *= trace**power
+        power *= 0.5
+        if step == 4 or not 0.0 < trace < np.inf:
+            break
+        for i in range(d):
+            for j in range(i + 1):
+                total = 0.0
+                for m in range(d):
+                    total += (matrix[i, m] / trace) * (matrix[j, m] / trace)
+                square[i, j] = total
+                square[j, i] = total
+        for i in range(d):
+            for j in range(d):
+                matrix[i, j] = square[i, j]
+    return bound
+
+
+@strict_device
+def separation(params: Any, j: int, k: int, work: Array) -> tuple[float, float]:
+    """Return how far component j is from k, in k's metric, and by how much j's lengths may grow.
+
+    For d <= MOST features: ``|T_k (m_j - m_k)|`` and a bound from above on ``|T_k T_j^-1|``.
+    work (3, d, d) is scratch.
+    """
+    means, factors = params.means, params.factors
+    d = means.shape[1]
+    inverse, product, square = work[0], work[1], work[2]
+    distance, size_j, size_k, size_inverse = 0.0, 0.0, 0.0, 0.0
+    for i in range(d):
+        line, y = i * (i + 1) // 2, 0.0
+        for c in range(i + 1):
+            y += factors[k, line + c] * (means[j, c] - means[k, c])
+            size_j += factors[j, line + c] * factors[j, line + c]
+            size_k += factors[k, line + c] * factors[k, line + c]
+            total = 1.0 if c == i else 0.0
+            for m in range(c, i):
+                total -= factors[j, line + m] * inverse[m, c]
+            inverse[i, c] = total / factors[j, line + i]
+            size_inverse += inverse[i, c] * inverse[i, c]
+        distance += y * y
+    for i in range(d):
+        line = i * (i + 1) // 2
+        for c in range(i + 1):
+            total = 0.0
+            for m in range(c, i + 1):
+                total += factors[k, line + m] * inverse[m, c]
+            square[i, c] = total
+    for i in range(d):
+        for c in range(i + 1):
+            total = 0.0
+            for m in range(c + 1):
+                total += square[i, m] * square[c, m]
+            product[i, c] = total
+            product[c, i] = total
+    rounding = _ROUNDING * np.sqrt(size_j * size_inverse) * np.sqrt(size_inverse * size_k)
+    return np.sqrt(distance), np.sqrt(_largest_eigenvalue(product, square)) + rounding
 
 
 @strict_device

@@ -53,27 +53,31 @@ class ArraySource:
             return 1.0
         return float(self.weights.sum() / np.count_nonzero(self.weights))
 
-    def block(self, number: int) -> Block:
-        """Return one block; the first time, see that its rows are finite."""
-        start = number * self._rows
-        part = self._X[start : start + self._rows]
+    def block(self, number: int, together: int = 1) -> Block:
+        """Return one block, or several as one; the first time, see that its rows are finite."""
+        size = self._rows * together
+        start = number * size
+        part = self._X[start : start + size]
         rows = np.ascontiguousarray(part, dtype=self.dtype).view(np.ndarray)
         rows.flags.writeable = False
-        if not self._checked[number]:
-            self._check(rows, start)
-            self._checked[number] = 1
+        first = number * together
+        for checked in range(first, min(first + together, self.n_blocks)):
+            if not self._checked[checked]:
+                offset = (checked - first) * self._rows
+                self._check(rows[offset : offset + self._rows], start + offset)
+                self._checked[checked] = 1
         if self.weights is None:
             return Block(rows, NO_WEIGHTS, start, number)
-        return Block(rows, self.weights[start : start + self._rows], start, number)
+        return Block(rows, self.weights[start : start + size], start, number)
 
-    def reduce(self, task: ReducePass) -> Array:
-        """Return the flat statistics of one pass over all rows."""
+    def reduce(self, task: ReducePass, together: int = 1) -> Array:
+        """Return the flat statistics of one pass over all rows, some blocks at a time."""
 
         def make_worker() -> Any:
             add = task.worker()
-            return lambda number, statistics: add(self.block(number), statistics)
+            return lambda number, statistics: add(self.block(number, together), statistics)
 
-        return self._workers.reduce(self.n_blocks, task.size, make_worker)
+        return self._workers.reduce(-(-self.n_blocks // together), task.size, make_worker)
 
     def map_rows(self, task: RowMap) -> NDArray[Any]:
         """Return one row of results for each row."""

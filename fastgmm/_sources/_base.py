@@ -25,8 +25,8 @@ class RowSource(Protocol):
     dtype: np.dtype[Any]
     weights: Array | None
 
-    def reduce(self, task: ReducePass) -> Array:
-        """Return the flat statistics of one pass over all rows."""
+    def reduce(self, task: ReducePass, together: int = 1) -> Array:
+        """Return the flat statistics of one pass over all rows, some blocks at a time."""
 
     def map_rows(self, task: RowMap) -> NDArray[Any]:
         """Return one row of results for each row."""

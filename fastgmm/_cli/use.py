@@ -1,0 +1,122 @@
+"""``fastgmm predict``, ``score`` and ``sample``: what a saved model says, and makes."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgmm import load
+from fastgmm._cli.common import add_data, add_quiet, check_writable, say
+from fastgmm._cli.report import Mixture
+from fastgmm._cli.tables import check_table_name, read_table, write_table
+
+
+def add_predict(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("predict", help="tell the component of each row of a file")
+    _add_model(parser)
+    add_data(parser)
+    parser.add_argument("--proba", action="store_true", help="probabilities of all components")
+    _add_output(parser, "-o", "--output", text="save instead of print")
+    add_quiet(parser)
+    parser.set_defaults(run=_predict)
+
+
+def add_score(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("score", help="tell how well a model fits the rows of a file")
+    _add_model(parser)
+    add_data(parser)
+    _add_output(parser, "--samples", text="save the log-density of each row")
+    add_quiet(parser)
+    parser.set_defaults(run=_score)
+
+
+def add_sample(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser("sample", help="draw rows from a model")
+    _add_model(parser)
+    parser.add_argument(
+        "-n", dest="n_samples", type=int, required=True, metavar="INT", help="number of rows"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="INT", help="seed of the random numbers (default: 0)"
+    )
+    _add_output(parser, "-o", "--output", text="save instead of print")
+    add_quiet(parser)
+    parser.set_defaults(run=_sample)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a file that fit, select or save wrote")
+
+
+def _add_output(parser: argparse.ArgumentParser, *flags: str, text: str) -> None:
+    parser.add_argument(*flags, dest="output", metavar="FILE", help=f"{text} (.npy or .csv)")
+
+
+def _check_output(path: str | None) -> None:
+    if path is not None:
+        check_table_name(path)
+        check_writable(path)
+
+
+def _read(model: Mixture, options: argparse.Namespace) -> NDArray[Any]:
+    """Read the rows; where model and file have names of columns and none are asked for, by name."""
+    X, names = read_table(options.data, options.columns)
+    say(options, f"{options.data}: {X.shape[0]} rows, {X.shape[1]} columns")
+    # The model need not compare names again: arrays have none.
+    expected = list(model.__dict__.pop("feature_names_in_", names))
+    unnamed = names == [f"x{j}" for j in range(len(names))]
+    if options.columns is not None or unnamed or expected == names:
+        return X
+    missing = [name for name in expected if name not in names]
+    if missing:
+        raise ValueError(
+            f"{options.data}: there is no column {missing[0]!r}, which the model was fitted to; "
+            "say with --columns which to take for its features"
+        )
+    return X[:, [names.index(name) for name in expected]]
+
+
+def _write(options: argparse.Namespace, values: NDArray[Any], heads: list[str]) -> None:
+    write_table(options.output, values, heads)
+    if options.output:
+        say(options, f"saved as {options.output}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    model = load(options.model)
+    X = _read(model, options)
+    if options.proba:
+        heads = [f"component {k}" for k in range(len(model.weights_))]
+        _write(options, model.predict_proba(X), heads)
+    else:
+        _write(options, model.predict(X), ["component"])
+
+
+def _score(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    model = load(options.model)
+    X = _read(model, options)
+    if hasattr(model, "information_criteria"):
+        found = model.information_criteria(X)
+        total = found.log_likelihood
+        criteria = f"BIC {found.bic:.6g}, AIC {found.aic:.6g}, ICL {found.icl:.6g}\n"
+    else:  # criteria count parameters, which priors hold back
+        total, criteria = model.score(X) * len(X), ""
+    print(f"log-likelihood {total:.10g}, mean {total / len(X):.6g} a row\n{criteria}", end="")
+    if options.output:
+        _write(options, model.score_samples(X), ["log-density"])
+
+
+def _sample(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    model = load(options.model)
+    rows, _ = model.sample(options.n_samples, random_state=np.random.RandomState(options.seed))
+    names = getattr(model, "feature_names_in_", [f"x{j}" for j in range(rows.shape[1])])
+    _write(options, rows, list(names))

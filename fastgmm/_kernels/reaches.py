@@ -1,0 +1,81 @@
+"""From where on another component can matter to a row, told by the row's own component alone.
+
+In the metric of component k, a row at the distance r from its own component j, in the metric of j,
+is no nearer to k than ``D_jk - s_jk r``: D_jk is how far apart the centres are, as k sees it, and
+s_jk by how much lengths may grow from j's metric to k's.  So k matters to no row of j whose own
+log-density is above a limit.  Each component has a list of the others, by falling limits: a tile
+of its rows takes the front of that list.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Array, Rows
+from .kinds import KernelParams, separation
+from .options import entry
+from .tiny import MOST
+
+# A quarter, less what rounding may have added to the square bound.
+_QUARTER = 0.25 * 0.999
+# By this the distances are taken to be smaller, and stretches to be larger, than they came out.
+_ROUNDING = 1e-12
+
+
+class Reaches(NamedTuple):
+    """What tells which components may matter to a tile; every array is C-contiguous."""
+
+    order: NDArray[np.int64]  # (K, K): for each component, itself and then the others
+    limits: Array  # (K, K): in that order, the own half log-density above which none matters
+    gaps: Array  # (K,): by how much less than the best a half log-density counts; or -inf
+
+
+@entry
+def separations(
+    means: Rows, params: KernelParams, work: Array, distances: Array, stretches: Array
+) -> None:
+    """Write how far apart components j and k are, and the largest stretch from j to k, to [j, k].
+
+    means : IN (K, d), those of params; params : IN; work : WORK (3, d, d) for factors of up to
+    MOST features; distances, stretches : OUT (K, K).
+    """
+    for j in range(means.shape[0]):
+        for k in range(means.shape[0]):
+            distance, stretch = separation(params, j, k, work)
+            distances[j, k], stretches[j, k] = distance, stretch
+
+
+def reaches_for(params: KernelParams, skipped: NDArray[np.bool_], gap: float) -> Reaches:
+    """Return the reaches of components (K,) of which some must not be ``skipped``.
+
+    gap : half the logarithm of the smallest responsibility that counts.
+    """
+    n_components, d = params.means.shape
+    distances, stretches = np.empty((2, n_components, n_components))
+    side = min(d, MOST)
+    separations(params.means, params, np.empty((3, side, side)), distances, stretches)
+    distances *= 1.0 - _ROUNDING
+    stretches *= 1.0 + _ROUNDING
+    halves = 0.5 * params.constants[:, None]
+    with np.errstate(all="ignore"):
+        # k is out of reach as long as  _QUARTER (D - s r)^2 + spare > r^2 / 4, or, once r is so
+        # large that the bound D - s r is 0, as long as  spare > r^2 / 4
+        spare = halves + gap - halves.T
+        at_centre = _QUARTER * distances**2 + spare
+        slope = _QUARTER * distances * stretches
+        curvature = _QUARTER * stretches**2 - 0.25
+        crossing = at_centre / (slope + np.sqrt(slope**2 - curvature * at_centre))
+        beyond = spare > 0.25 * (distances / stretches) ** 2
+        square = np.where(beyond, 4.0 * spare, crossing**2)
+        limits = halves - 0.25 * square
+        usable = skipped & (at_centre > 0.0) & np.isfinite(distances) & np.isfinite(stretches)
+    limits[~usable | np.isnan(limits)] = np.finfo(np.float64).max  # matters to every row
+    np.fill_diagonal(limits, np.inf)  # comes first
+    order = np.argsort(-limits, axis=1, kind="stable")
+    reaches = Reaches(
+        order, np.take_along_axis(limits, order, axis=1), np.where(skipped, gap, -np.inf)
+    )
+    for array in reaches:
+        array.flags.writeable = False
+    return reaches
