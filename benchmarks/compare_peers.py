@@ -35,6 +35,10 @@ from benchmarks.measure import (
 from benchmarks.peers import Unsupported, available
 
 CLASSES = {"fastgmm": fastgmm.GaussianMixture, "scikit-learn": sklearn.mixture.GaussianMixture}
+BAYESIAN = {
+    "fastgmm": fastgmm.BayesianGaussianMixture,
+    "scikit-learn": sklearn.mixture.BayesianGaussianMixture,
+}
 MODULES = {"fastgmm": "fastgmm", "scikit-learn": "sklearn.mixture"}
 
 
@@ -156,6 +160,39 @@ def compare_memory(options):
     return heads, rows
 
 
+def compare_bayesian(options):
+    """Time variational inference: one pass, the whole default fit; and the memory of ours."""
+    heads = ["variational inference", "ours, s", "scikit-learn, s", "ratio", "iterations"]
+    heads.append("memory of a fit, ours, MB")
+    rows = []
+    for case in options.large:
+        X = make_data(case, options.dtype)
+        params = {"n_components": case.k, "covariance_type": case.covariance_type}
+        models = {name: kind(**params, random_state=0) for name, kind in BAYESIAN.items()}
+        steps = {name: kind(**params, random_state=0, tol=0.0) for name, kind in BAYESIAN.items()}
+
+        def iterate(n_iter, model, X=X):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.set_params(max_iter=n_iter).fit(X)
+
+        iterate(2, steps["fastgmm"])  # compiles
+        runs = {name: partial(pass_seconds, iterate, model) for name, model in steps.items()}
+        passes = interleave(runs, options.rounds)
+        runs = {name: partial(seconds, iterate, 100, model) for name, model in models.items()}
+        fits = interleave(runs, options.rounds)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "data.npy"
+            np.save(path, X)
+            params |= {"random_state": 0, "max_iter": options.memory_iterations}
+            used = fit_memory("fastgmm", path, params, BAYESIAN["fastgmm"].__name__)
+        rows.append([f"one pass {case.name}", *pair(passes, "{:.4f}"), "", ""])
+        numbers = " / ".join(f"{model.n_iter_}" for model in models.values())
+        memory = f"{used['megabytes']:.1f}"
+        rows.append([f"whole fit {case.name}", *pair(fits, "{:.2f}"), numbers, memory])
+    return heads, rows
+
+
 def compare_small(options):
     """Time a small default fit in a running process."""
     case = Case("full", 500, 4, 3)
@@ -190,6 +227,7 @@ TASKS = {
     "fit": compare_fits,
     "maps": compare_maps,
     "memory": compare_memory,
+    "bayesian": compare_bayesian,
     "small": compare_small,
     "startup": compare_startup,
 }

@@ -60,14 +60,14 @@ def run_python(code, *args, env=None):
 _CHILD = """
 import json, sys, warnings
 import numpy as np
-module, data, params = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-exec(sys.argv[4])
+module, name, data, params = *sys.argv[1:4], json.loads(sys.argv[4])
+exec(sys.argv[5])
 warnings.simplefilter("ignore")
-GaussianMixture = getattr(__import__(module, fromlist=["GaussianMixture"]), "GaussianMixture")
-GaussianMixture(**params | {"max_iter": 2}).fit(few)
+Mixture = getattr(__import__(module, fromlist=[name]), name)
+Mixture(**params | {"max_iter": 2}).fit(few)
 print("ready", flush=True)
 sys.stdin.readline()
-model = GaussianMixture(**params).fit(X)
+model = Mixture(**params).fit(X)
 print(json.dumps({"n_iter": int(model.n_iter_), "bound": float(model.lower_bound_)}), flush=True)
 sys.stdin.readline()
 """
@@ -76,14 +76,14 @@ sys.stdin.readline()
 _LOADED = "X = np.load(data); few = X[: 20 * params['n_components']].copy()"
 
 
-def fit_memory(module, data, params, opening=_LOADED):
+def fit_memory(module, data, params, opening=_LOADED, name="GaussianMixture"):
     """Fit in a fresh, warmed-up process; give its peak anonymous memory above that before, in MB.
 
     opening : code that makes of ``data`` the rows X, and a ``few`` to compile with.
 
     Linux only: the parent reads RssAnon of the child, so that no lock of the child hides a peak.
     """
-    return watch_memory(_CHILD, module, data, json.dumps(params), opening)
+    return watch_memory(_CHILD, module, name, data, json.dumps(params), opening)
 
 
 def watch_memory(code, *args):

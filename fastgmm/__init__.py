@@ -9,6 +9,7 @@ from ._sources._arrow import Parquet
 from ._sources._readers import Batches
 from ._warmup import warmup
 from ._warnings import FitWarning
+from .bayesian import BayesianGaussianMixture
 from .io import load
 from .mixture import GaussianMixture
 from .outliers import GaussianMixtureOutlierDetector
@@ -17,6 +18,7 @@ from .selection import ModelSelection, select_model
 __version__ = "0.1.0"
 __all__ = [
     "Batches",
+    "BayesianGaussianMixture",
     "ConditionalMixtures",
     "FitWarning",
     "GaussianMixture",

@@ -2,27 +2,29 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Self
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._callbacks import CallbackObserver, CallbackSupport, with_callbacks
-from ._em import EMResult
 from ._inference import MixtureInference
-from ._multistart import Resume, Settings, fit_best_of
+from ._initialise import total_weight
+from ._multistart import Outcome, Resume, RuleMaker, Settings, fit_best_of
 from ._observers import Observer
 from ._opening import RowsLike, open_source
 from ._passes import LABEL
+from ._rules import UpdateRule
 from ._sources import RowSource, UnfitRow
 from ._structures import IllDefinedCovariance
 from ._threads import Workers
 from ._validation import (
     ill_defined_message,
-    params_of,
     unfit_message,
 )
 from ._verbose import VerboseObserver
@@ -46,8 +48,12 @@ class BaseMixture(CallbackSupport, MixtureInference):
     """Fitting as a transaction, on top of what a fitted mixture answers."""
 
     n_components: int
+    tol: float
+    reg_covar: float
     max_iter: int
     n_init: int
+    init_params: str
+    init_size: int | None
     warm_start: bool
     verbose: int
     verbose_interval: int
@@ -55,6 +61,22 @@ class BaseMixture(CallbackSupport, MixtureInference):
     n_iter_: int
     lower_bound_: float
     lower_bounds_: list[float]
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions({"full", "tied", "diag", "spherical"})],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_params": [StrOptions({"kmeans", "random", "random_from_data", "k-means++"})],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "init_size": [Interval(Integral, 1, None, closed="left"), None],
+    }
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: RowsLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -81,7 +103,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
 
         Returns
         -------
-        self : GaussianMixture
+        self : object
             The fitted estimator.
 
         Raises
@@ -104,7 +126,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
             If the best run did not converge.
         FitWarning
             If components are nearly empty or held up by ``reg_covar``, columns are constant, or
-            the likelihood decreased.
+            the bound decreased.
         """
         return self._as_a_whole(type(self)._fit, X, y, sample_weight)
 
@@ -157,7 +179,8 @@ class BaseMixture(CallbackSupport, MixtureInference):
             settings = self._settings(source.n_features)
             resume = self._resume(source.n_features)
             rng = check_random_state(self.random_state)
-            attributes_of = self._attributes_in(source.dtype)
+            dtype = self._fitted_dtype(source.dtype)
+            attributes_of = self._attributes_in(dtype)
             observers: list[Observer] = []
             if self.verbose:
                 observers.append(VerboseObserver(self.verbose, self.verbose_interval))
@@ -180,23 +203,51 @@ class BaseMixture(CallbackSupport, MixtureInference):
                 raise ValueError(unfit_message(error, self)) from None
             except IllDefinedCovariance:
                 raise ValueError(ill_defined_message(source.dtype)) from None
-            self._warn(source, settings, outcome.best, outcome.n_distinct)
+            self._warn(source, outcome)
             attributes = {
                 **attributes_of(outcome.best.params),
-                "n_samples_seen_": source.n_counted * source.mean_weight,
+                "n_samples_seen_": total_weight(source),
                 "n_batches_seen_": 0,
+                **self._rule_attributes(outcome.rule),
                 "converged_": outcome.best.converged,
                 "n_iter_": outcome.best.n_iter,
-                "lower_bound_": source.dtype.type(outcome.best.bound),
-                "lower_bounds_": [source.dtype.type(bound) for bound in outcome.best.bounds],
+                "lower_bound_": dtype.type(outcome.best.bound),
+                "lower_bounds_": [dtype.type(bound) for bound in outcome.best.bounds],
             }
             if callbacks is not None:
                 callbacks.fit_ends(attributes)
         return attributes
 
-    @abstractmethod
     def _settings(self, n_features: int) -> Settings:
-        """Check the given starts and return all that governs the fit."""
+        """Return all that governs the fit, checked."""
+        if self.init_size is not None and self.init_size < self.n_components:
+            raise ValueError(
+                f"init_size={self.init_size} is smaller than n_components={self.n_components}: a "
+                "start needs at least one row for each component."
+            )
+        return Settings(
+            n_components=self.n_components,
+            structure=self._structure,
+            make_rule=self._rule_maker(n_features),
+            tol=self.tol,
+            max_iter=self.max_iter,
+            n_init=self.n_init,
+            init_params=self.init_params,
+            init_size=self.init_size,
+            n_groups=getattr(self, "incremental_groups", 1),
+        )
+
+    @abstractmethod
+    def _rule_maker(self, n_features: int) -> RuleMaker:
+        """Check what is given to the estimation principle, and return what makes its rule."""
+
+    def _rule_attributes(self, rule: UpdateRule) -> dict[str, Any]:
+        """Return the fitted attributes that the rule itself holds."""
+        return {}
+
+    def _fitted_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the type of the fitted attributes, for rows of a type."""
+        return dtype
 
     def _resume(self, n_features: int) -> Resume | None:
         """Return where a warm start goes on from, if it does."""
@@ -209,7 +260,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
                 f"{shape[0]} components of covariance_type={self.covariance_type!r} with "
                 f"{shape[1]} features. Set warm_start=False to start anew."
             )
-        return Resume(params_of(self), float(self.lower_bound_))
+        return Resume(self._params(), float(self.lower_bound_))
 
     def _attributes_in(self, dtype: np.dtype[Any]) -> Any:
         """Return the function that makes fitted attributes of this dtype from parameters."""
@@ -228,14 +279,12 @@ class BaseMixture(CallbackSupport, MixtureInference):
 
         return attributes
 
-    def _warn(
-        self, source: RowSource, settings: Settings, best: EMResult, n_distinct: list[int]
-    ) -> None:
-        for found in n_distinct:
+    def _warn(self, source: RowSource, outcome: Outcome) -> None:
+        for found in outcome.n_distinct:
             if found < self.n_components:
                 text = FEW_CLUSTERS.format(found, self.n_components)
                 warn(text, ConvergenceWarning)
-        if not best.converged and self.max_iter > 0:
+        if not outcome.best.converged and self.max_iter > 0:
             warn(NOT_CONVERGED, ConvergenceWarning)
-        for text in diagnose(source, settings.structure, settings.reg_covar, best):
+        for text in diagnose(source, outcome.rule, outcome.best):
             warn(text, FitWarning)

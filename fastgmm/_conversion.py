@@ -1,5 +1,6 @@
-"""From scikit-learn's estimator to ours and back."""
+"""From scikit-learn's estimators to ours and back."""
 
+import copy
 from typing import Any, Self
 
 import numpy as np
@@ -7,12 +8,12 @@ import numpy as np
 __all__ = ["SklearnConversion"]
 
 
-def is_sklearn_mixture(model: Any) -> bool:
-    """Return whether an object is scikit-learn's GaussianMixture, without importing it."""
-    return any(
-        kind.__module__.startswith("sklearn.mixture") and kind.__name__ == "GaussianMixture"
-        for kind in type(model).__mro__
-    )
+def check_sklearn_mixture(model: Any, name: str) -> None:
+    """Raise TypeError unless an object is of scikit-learn's class, without importing that."""
+    for kind in type(model).__mro__:
+        if kind.__module__.startswith("sklearn.mixture") and kind.__name__ == name:
+            return
+    raise TypeError(f"Expected a sklearn.mixture.{name}, got {type(model).__qualname__}.")
 
 
 def converted(model: Any, kind: type) -> Any:
@@ -26,22 +27,33 @@ def converted(model: Any, kind: type) -> Any:
         if name.endswith("_") and not name.startswith("_")
     }
     for name, value in fitted.items():
-        copied = value.copy() if isinstance(value, np.ndarray | list) else value
-        setattr(result, name, copied)
+        setattr(result, name, copy.deepcopy(value))
     return result
 
 
 class SklearnConversion:
-    """Mixin: from and to scikit-learn's class of the same name."""
+    """Mixin: from and to scikit-learn's class of the same name.
+
+    That is the name of the class this is mixed into: those derived from it convert like it.
+    """
+
+    @classmethod
+    def _sklearn_name(cls) -> str:
+        return next(kind.__name__ for kind in cls.__mro__ if SklearnConversion in kind.__bases__)
 
     def to_sklearn(self) -> Any:
-        """Return a ``sklearn.mixture.GaussianMixture`` with the same parameters and attributes.
+        """Return scikit-learn's estimator with the same parameters and fitted attributes.
 
         ``n_threads`` and ``init_size`` have no counterpart and are left out.
-        """
-        from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 
-        return converted(self, SklearnGaussianMixture)
+        Returns
+        -------
+        model : sklearn.mixture.GaussianMixture or sklearn.mixture.BayesianGaussianMixture
+            An estimator of the class that has the name of this one.
+        """
+        import sklearn.mixture
+
+        return converted(self, getattr(sklearn.mixture, self._sklearn_name()))
 
     @classmethod
     def from_sklearn(cls, model: Any) -> Self:
@@ -49,12 +61,25 @@ class SklearnConversion:
 
         Parameters
         ----------
-        model : sklearn.mixture.GaussianMixture
-            The model, fitted or not.
+        model : sklearn.mixture.GaussianMixture or sklearn.mixture.BayesianGaussianMixture
+            The model, fitted or not, of the class that has the name of this one.
+
+        Returns
+        -------
+        model : object
+            A model of this class.
+
+        Raises
+        ------
+        TypeError
+            If the model is not of that class.
         """
-        if not is_sklearn_mixture(model):
-            raise TypeError(
-                f"Expected a sklearn.mixture.GaussianMixture, got {type(model).__qualname__}."
-            )
+        check_sklearn_mixture(model, cls._sklearn_name())
         result: Self = converted(model, cls)
+        fitted = vars(result)
+        if isinstance(fitted.get("lower_bound_"), np.ndarray):  # Bayesian and tied: of one number
+            fitted["lower_bound_"] = fitted["lower_bound_"].item()
+            fitted["lower_bounds_"] = [
+                np.asarray(bound).item() for bound in fitted["lower_bounds_"]
+            ]
         return result

@@ -24,20 +24,13 @@ class EMResult(NamedTuple):
     params: Params
     n_iter: int
     converged: bool
-    bounds: list[float]  # one for each iteration, evaluated before its M-step
+    bounds: list[float]  # one for each iteration
     last_stats: SufficientStats | None  # of the last pass
 
     @property
     def bound(self) -> float:
         """Return the last bound, -inf before any iteration."""
         return self.bounds[-1] if self.bounds else -np.inf
-
-
-def log_weights(weights: Array) -> Array:
-    """Return log(weights), silently -inf for components that have died."""
-    with np.errstate(divide="ignore"):
-        logs: Array = np.log(weights)
-    return logs
 
 
 class Reducible(Protocol):
@@ -54,15 +47,16 @@ class Reducible(Protocol):
 def gather(
     source: Reducible,
     structure: CovarianceStructure,
+    rule: UpdateRule,
     params: Params,
     scatter: Scatter | None,
     passes: EMPasses,
 ) -> SufficientStats:
     """Return the statistics of one pass."""
-    logs = log_weights(params.weights)
-    kernel_params = structure.kernel_params(params, logs, scatter, source.dtype)
-    stats = passes.run(source.reduce, kernel_params)
-    if source.dtype == np.float32 and not stats.is_finite():
+    logs = rule.log_weights(params)
+    dtype = np.dtype(np.float64) if rule.needs_float64 else source.dtype
+    stats = passes.run(source.reduce, structure.kernel_params(params, logs, scatter, dtype))
+    if dtype == np.float32 and not stats.is_finite():
         # rows so far out that something overflowed in float32
         stats = passes.run(source.reduce, structure.kernel_params(params, logs, scatter))
     return stats
@@ -99,9 +93,9 @@ def run_em(
     passes = EMPasses(source.n_rows)
     for number in range(len(bounds) + 1, max_iter + 1):
         began = time.perf_counter()
-        stats = gather(source, structure, params, scatter, passes)
-        params = rule.update(stats)
-        previous, bound = bound, rule.bound(stats, params)
+        stats = gather(source, structure, rule, params, scatter, passes)
+        before, params = params, rule.update(stats)
+        previous, bound = bound, rule.bound(stats, before, params)
         bounds.append(bound)
         change = bound - previous
         converged = bool(abs(change) < tol)

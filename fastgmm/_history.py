@@ -23,7 +23,8 @@ class IterationRecord:
     iteration : int
         Iteration in this run, from 1.
     bound : float
-        Mean log-likelihood per row before this iteration's M-step, as in `lower_bounds_`.
+        What the fit raises, as in `lower_bounds_`: for `GaussianMixture` the mean log-likelihood
+        per row before this iteration's M-step.
     change : float
         `bound` minus the bound before it; inf at first.
     seconds : float

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._em import EMResult, gather, log_weights, run_em
+from ._em import EMResult, gather, run_em
 from ._observers import Iteration, Observer
 from ._passes import ReducePass
 from ._pruning import EMPasses
-from ._rules import MaximumLikelihood
+from ._rules import MaximumLikelihood, log_weights
 from ._sources import ArraySource, RowSource
 from ._stats import SufficientStats
 from ._structures import CovarianceStructure, Params, Scatter
@@ -142,7 +142,7 @@ def run_incremental(
         for place, group in enumerate(groups):
             # pruned passes learn from the pass before, over the same rows
             passes = EMPasses(source.n_rows, prune=False)
-            found = gather(group, parts, params, None, passes)
+            found = gather(group, parts, rule, params, None, passes)
             entropy = found.log_likelihood - expected_log_likelihood(parts, found, params)
             stats = kept.replace(place, found._replace(log_likelihood=entropy))
             if bounds or place == len(groups) - 1:

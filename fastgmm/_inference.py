@@ -11,7 +11,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from . import _sampling, io
-from ._em import log_weights
 from ._opening import RowsLike, open_source
 from ._passes import (
     COMPONENT_LOG_DENSITIES,
@@ -21,8 +20,9 @@ from ._passes import (
     MapPass,
     ScorePass,
 )
+from ._rules import log_weights
 from ._sources import UnfitRow, check_any_weight
-from ._structures import STRUCTURES, CovarianceStructure
+from ._structures import STRUCTURES, CovarianceStructure, Params
 from ._threads import Workers
 from ._validation import params_of, unfit_message
 
@@ -186,7 +186,7 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
             )
         given = self.random_state if random_state is None else random_state
         rng = given if isinstance(given, np.random.Generator) else check_random_state(given)
-        return _sampling.draw(params_of(self), self._structure, n_samples, rng)
+        return _sampling.draw(self._params(), self._structure, n_samples, rng)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to a ``.npz`` file that ``fastgmm.load`` reads.
@@ -202,6 +202,10 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         io.save(self, path)
 
+    def _params(self) -> Params:
+        """Return the fitted parameters in float64."""
+        return params_of(self)
+
     def _log_weights(self) -> Array:
         """Return what a component's log-density gets added (K,)."""
         return log_weights(np.asarray(self.weights_, dtype=np.float64))
@@ -210,7 +214,7 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Return what the kernels read; with the mixture's own weights if none are given."""
         check_is_fitted(self)
         added = self._log_weights() if log_weight is None else log_weight
-        return self._structure.kernel_params(params_of(self), added, None)
+        return self._structure.kernel_params(self._params(), added, None)
 
     def _unweighted_params(self) -> Any:
         check_is_fitted(self)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ._kmeans import Clustering, kmeans, labelled_stats, pilot, seed
 from ._passes import Block, MomentsPass
-from ._rules import MaximumLikelihood
+from ._rules import Moments, UpdateRule
 from ._sources import ArraySource, RowSource
 from ._stats import SufficientStats, unpack
 from ._structures import Scatter, readonly
@@ -31,15 +31,14 @@ _SAMPLE_ROWS_EACH = 64  # and no fewer rows than these for each component
 class Start(NamedTuple):
     """What an initialisation found."""
 
-    weights: Array  # (K,); scikit-learn's seeds do not sum to 1
-    means: Array
-    covariances: Array
+    moments: Moments  # of scikit-learn's seeds the mass sums up to K rows
+    weight: float  # of all rows
     n_distinct: int  # components that hold a row
 
 
-def _from_stats(stats: SufficientStats, rule: MaximumLikelihood, n_distinct: int) -> Start:
-    mass, means, covariances = rule.moments(stats)
-    return Start(mass / stats.weight, means, covariances, n_distinct)
+def total_weight(source: RowSource) -> float:
+    """Return the weight of all rows."""
+    return source.n_counted * source.mean_weight
 
 
 def default_init_size(n_features: int, n_components: int) -> int:
@@ -114,38 +113,40 @@ def _clustered(source: ArraySource, k: int, rng: np.random.RandomState) -> Clust
 
 
 def _from_kmeans(
-    source: ArraySource, k: int, rule: MaximumLikelihood, rng: np.random.RandomState
+    source: ArraySource, k: int, rule: UpdateRule, rng: np.random.RandomState
 ) -> Start:
     clustering = _clustered(source, k, rng)
     n_second = rule.structure.second_columns(source.n_features)
     n_distinct = int((np.bincount(clustering.labels, minlength=k) > 0).sum())
-    return _from_stats(labelled_stats(source, clustering, n_second), rule, n_distinct)
+    stats = labelled_stats(source, clustering, n_second)
+    return Start(rule.moments(stats), stats.weight, n_distinct)
 
 
-def _from_rows(source: ArraySource, index: NDArray[np.int64], rule: MaximumLikelihood) -> Start:
+def _from_rows(source: ArraySource, index: NDArray[np.int64], rule: UpdateRule) -> Start:
     """Return what scikit-learn starts from with seeds: each seed a component of its one row."""
     rows = source.take(index)
     k = len(rows)
     mass = 1.0 + rule.guard / rule.mean_weight
     covariances = rule.structure.seed_covariances(rows, mass, rule.reg_covar, rule.scatter)
-    return Start(np.full(k, mass / float(source.n_counted)), rows / mass, covariances, k)
+    moments = Moments(np.full(k, mass * rule.mean_weight), rows / mass, covariances)
+    return Start(moments, total_weight(source), k)
 
 
 def _from_kmeans_plusplus(
-    source: ArraySource, k: int, rule: MaximumLikelihood, rng: np.random.RandomState
+    source: ArraySource, k: int, rule: UpdateRule, rng: np.random.RandomState
 ) -> Start:
     return _from_rows(source, seed(source, k, rng), rule)
 
 
 def _from_random_rows(
-    source: ArraySource, k: int, rule: MaximumLikelihood, rng: np.random.RandomState
+    source: ArraySource, k: int, rule: UpdateRule, rng: np.random.RandomState
 ) -> Start:
     p = None if source.weights is None else source.weights / source.weights.sum()
     return _from_rows(source, rng.choice(source.n_rows, size=k, replace=False, p=p), rule)
 
 
 def _from_random_responsibilities(
-    source: ArraySource, k: int, rule: MaximumLikelihood, rng: np.random.RandomState
+    source: ArraySource, k: int, rule: UpdateRule, rng: np.random.RandomState
 ) -> Start:
     """Draw n*K responsibilities from the stream, one block at a time and in order."""
 
@@ -163,11 +164,12 @@ def _from_random_responsibilities(
         statistics = tree.buffer(task.size)
         add(block, statistics)
         tree.add(block.number, statistics)
-    return _from_stats(SufficientStats.from_flat(tree.total(), reference), rule, k)
+    stats = SufficientStats.from_flat(tree.total(), reference)
+    return Start(rule.moments(stats), stats.weight, k)
 
 
 INITIALISATIONS: dict[
-    str, Callable[[ArraySource, int, MaximumLikelihood, np.random.RandomState], Start]
+    str, Callable[[ArraySource, int, UpdateRule, np.random.RandomState], Start]
 ] = {
     "kmeans": _from_kmeans,
     "k-means++": _from_kmeans_plusplus,

@@ -1,23 +1,23 @@
 """Several runs of EM from different starts, of which the best is kept."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ._em import EMResult, run_em
 from ._incremental import run_incremental
 from ._initialise import INITIALISATIONS, sample_rows, total_scatter
 from ._observers import Iteration, Observer
-from ._rules import MaximumLikelihood
+from ._rules import UpdateRule
 from ._sources import RowSource
-from ._structures import CovarianceStructure, Params
+from ._structures import CovarianceStructure, Params, Scatter
 
-Array = NDArray[np.float64]
+# What makes the update rule for the rows of a fit, given their scatter if it is known already.
+RuleMaker = Callable[[RowSource, Scatter | None], UpdateRule]
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,13 @@ class Settings:
 
     n_components: int
     structure: CovarianceStructure
+    make_rule: RuleMaker
     tol: float
-    reg_covar: float
     max_iter: int
     n_init: int
     init_params: str
     init_size: int | None
     n_groups: int = 1  # of rows, between which an iteration makes M-steps
-    # given starts: each one replaces what the initialisation found
-    weights: Array | None = None
-    means: Array | None = None
-    precisions_cholesky: Array | None = None
 
 
 class Resume(NamedTuple):
@@ -51,6 +47,7 @@ class Outcome(NamedTuple):
 
     best: EMResult
     n_distinct: list[int]  # of each start: components that hold a row
+    rule: UpdateRule
 
 
 class _LastIteration:
@@ -83,7 +80,7 @@ def fit_best_of(
     """
     structure = settings.structure
     scatter = total_scatter(source) if structure.needs_scatter else None
-    rule = MaximumLikelihood(structure, settings.reg_covar, scatter, source.mean_weight)
+    rule = settings.make_rule(source, scatter)
     loop = run_em
     if settings.n_groups > 1:
         loop = partial(run_incremental, n_groups=settings.n_groups)
@@ -120,7 +117,7 @@ def fit_best_of(
         if any(getattr(watcher, "stopped", False) for watcher in watchers):
             break
     assert best is not None
-    return Outcome(best, n_distinct)
+    return Outcome(best, n_distinct, rule)
 
 
 def _better(result: EMResult, best: EMResult) -> bool:
@@ -132,30 +129,17 @@ def _better(result: EMResult, best: EMResult) -> bool:
 def starting_params(
     source: RowSource,
     settings: Settings,
-    rule: MaximumLikelihood,
+    rule: UpdateRule,
     rng: np.random.RandomState,
 ) -> tuple[Params, int]:
     """Return the parameters one run starts from, and how many components hold a row."""
-    weights, means = settings.weights, settings.means
-    factors = settings.precisions_cholesky
-    structure = settings.structure
-    if weights is not None and means is not None and factors is not None:
-        covariances = structure.covariances_from_factors(factors)
-        return Params(weights, means, covariances, factors), settings.n_components
+    known = rule.known_start()
+    if known is not None:
+        return known, settings.n_components
     rows = sample_rows(source, settings.init_size, settings.n_components, rng)
     initialise = INITIALISATIONS[settings.init_params]
+    own = rule
     if rows is not source and rule.scatter is not None:
-        rule = MaximumLikelihood(structure, rule.reg_covar, total_scatter(rows), rule.mean_weight)
-    start = initialise(rows, settings.n_components, rule, rng)
-    if factors is None:
-        covariances = start.covariances
-        factors = structure.precisions_cholesky(covariances)
-    else:
-        covariances = structure.covariances_from_factors(factors)
-    params = Params(
-        start.weights if weights is None else weights,
-        start.means if means is None else means,
-        covariances,
-        factors,
-    )
-    return params, start.n_distinct
+        own = rule.with_scatter(total_scatter(rows))
+    start = initialise(rows, settings.n_components, own, rng)
+    return rule.start(start.moments, start.weight), start.n_distinct

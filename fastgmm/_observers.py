@@ -41,7 +41,8 @@ class Iteration(NamedTuple):
     number : int
         Iteration in this run, from 1.
     bound : float
-        Mean log-likelihood per (weighted) row, evaluated before this iteration's M-step.
+        What the fit raises: the mean log-likelihood per (weighted) row, evaluated before this
+        iteration's M-step, or the variational lower bound.
     change : float
         `bound` minus the bound before it (inf at first).
     seconds : float

@@ -87,9 +87,9 @@ def take_step(
     .. [2] P. Liang and D. Klein, "Online EM for unsupervised models", NAACL, 2009.
     """
     parts = structure.by_parts()
-    found = gather(source, parts, params, None, EMPasses(source.n_rows, prune=False))
-    step = step_size(seen, found.weight, share, power, offset)
-    stats = blend(stats_of(parts, params, reg_covar), found, step)
     # Without a guard: it would draw components that lost all mass to the origin.
     rule = MaximumLikelihood(parts, reg_covar, None, mean_weight=0.0)
+    found = gather(source, parts, rule, params, None, EMPasses(source.n_rows, prune=False))
+    step = step_size(seen, found.weight, share, power, offset)
+    stats = blend(stats_of(parts, params, reg_covar), found, step)
     return Step(rule.update(stats), found.log_likelihood / found.weight, found.weight)

@@ -15,7 +15,7 @@ from ._kernels.kinds import KernelParams
 from ._kernels.scaled import Scaled
 from ._kernels.triangular import Triangular, TriangularFloat32, pack
 from ._precision import float32_will_do
-from ._stats import SufficientStats
+from ._stats import SufficientStats, unpack
 
 Array = NDArray[np.float64]
 Rng = np.random.RandomState | np.random.Generator
@@ -29,6 +29,14 @@ class IllDefinedCovariance(ValueError):
     """A covariance is not positive definite."""
 
 
+class Posterior(NamedTuple):
+    """What is left to be known of the parameters, where they are random: see ``_variational``."""
+
+    weight_concentration: Array  # (K,), or (2, K) for sticks
+    mean_precision: Array  # (K,)
+    degrees_of_freedom: Array  # (K,), or () where components share one covariance
+
+
 class Params(NamedTuple):
     """Parameters of a mixture, float64."""
 
@@ -36,6 +44,7 @@ class Params(NamedTuple):
     means: Array  # (K, d)
     covariances: Array  # shape by covariance type
     precisions_cholesky: Array  # same shape; upper triangular, P = U U^T, or 1 / sd
+    posterior: Posterior | None = None
 
 
 class Scatter(NamedTuple):
@@ -114,6 +123,23 @@ class CovarianceStructure(Protocol):
         dtype : of the rows of a pass.  Where they are float32, and the parameters allow it, the
         kernels may compute in float32.
         """
+
+    def log_determinants(self, precisions_cholesky: Array, n_features: int) -> Array:
+        """Return the logarithms of the factors' determinants, one for each covariance there is."""
+
+    def pooled(self, values: Array) -> Array:
+        """Return numbers of components (K,) for each covariance: as they are, or their mean ()."""
+
+    def products(self, offsets: Array, weights: Array) -> Array:
+        """Return what offsets (K, d), squared and weighted (K,), add to the covariances."""
+
+    def square_distances(
+        self, stats: SufficientStats, precisions_cholesky: Array, scatter: Scatter | None
+    ) -> float:
+        """Return the sum of r (x - m)^T P (x - m) over rows and components, m the reference."""
+
+    def compact(self, matrix: Array) -> Array:
+        """Return what one component keeps of a covariance matrix (d, d)."""
 
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         """Return covariances, or precisions, written out as (K, d, d)."""
@@ -278,10 +304,30 @@ class Full:
         dtype: DTypeLike = np.float64,
     ) -> KernelParams:
         factors = params.precisions_cholesky.transpose(0, 2, 1)
-        constants = _constants(log_weights, _log_diagonal(factors), factors.shape[-1])
+        d = params.means.shape[1]
+        logs = self.log_determinants(params.precisions_cholesky, d)
+        constants = _constants(log_weights, logs, d)
         if dtype == np.float32 and float32_will_do(params.covariances, factors):
             return _triangular_float32(params.means, factors, constants)
         return _triangular(params.means, factors, constants)
+
+    def log_determinants(self, precisions_cholesky: Array, n_features: int) -> Array:
+        return _log_diagonal(precisions_cholesky)
+
+    def pooled(self, values: Array) -> Array:
+        return values
+
+    def products(self, offsets: Array, weights: Array) -> Array:
+        return weights[:, None, None] * offsets[:, :, None] * offsets[:, None, :]
+
+    def square_distances(
+        self, stats: SufficientStats, precisions_cholesky: Array, scatter: Scatter | None
+    ) -> float:
+        about = unpack(stats.second, stats.reference.shape[1])
+        return float(np.sum(self.precisions(precisions_cholesky) * about))
+
+    def compact(self, matrix: Array) -> Array:
+        return matrix
 
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices.copy()
@@ -376,7 +422,8 @@ class Tied:
     ) -> KernelParams:
         factor = readonly(params.precisions_cholesky.T)
         n_components, d = params.means.shape
-        constants = _constants(log_weights, _log_diagonal(factor), d)
+        logs = self.log_determinants(params.precisions_cholesky, d)
+        constants = _constants(log_weights, logs, d)
         origin = params.weights @ params.means / params.weights.sum()
         centres = (params.means - origin) @ factor.T
         # Whitened centres that lie far apart tell that subtracting them would cost digits.
@@ -392,6 +439,31 @@ class Tied:
             origin=readonly(origin),
             moments=readonly(np.empty(0)),
         )
+
+    def log_determinants(self, precisions_cholesky: Array, n_features: int) -> Array:
+        return _log_diagonal(precisions_cholesky)
+
+    def pooled(self, values: Array) -> Array:
+        return np.asarray(values.sum() / len(values))
+
+    def products(self, offsets: Array, weights: Array) -> Array:
+        pooled: Array = (weights[:, None] * offsets).T @ offsets / len(offsets)
+        return pooled
+
+    def square_distances(
+        self, stats: SufficientStats, precisions_cholesky: Array, scatter: Scatter | None
+    ) -> float:
+        if stats.second.shape[1] > 0:
+            about = unpack(stats.second.sum(axis=0), stats.reference.shape[1])
+        else:
+            assert scatter is not None
+            offsets = stats.reference - scatter.mean
+            cross = (stats.first + 0.5 * stats.mass[:, None] * offsets).T @ offsets
+            about = scatter.matrix - cross - cross.T
+        return float(np.sum(self.precisions(precisions_cholesky) * about))
+
+    def compact(self, matrix: Array) -> Array:
+        return matrix
 
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return np.repeat(matrices[None], n_components, axis=0)
@@ -446,6 +518,9 @@ class _Variances:
     def by_parts(self) -> CovarianceStructure:
         return self  # type: ignore[return-value]  # the types below have the rest
 
+    def pooled(self, values: Array) -> Array:
+        return values
+
     def draw(self, rng: Rng, mean: Array, covariances: Array, k: int, n: int) -> Array:
         draws: Array = mean + rng.standard_normal(size=(n, mean.size)) * np.sqrt(covariances[k])
         return draws
@@ -491,8 +566,24 @@ class Diagonal(_Variances):
     ) -> KernelParams:
         d = params.means.shape[1]
         roots = params.precisions_cholesky
-        constants = _constants(log_weights, np.log(roots).sum(axis=1), d)
+        constants = _constants(log_weights, self.log_determinants(roots, d), d)
         return _unwhitened(params.means, roots**2, constants, d)
+
+    def log_determinants(self, precisions_cholesky: Array, n_features: int) -> Array:
+        logs: Array = np.log(precisions_cholesky).sum(axis=1)
+        return logs
+
+    def products(self, offsets: Array, weights: Array) -> Array:
+        squares: Array = weights[:, None] * offsets**2
+        return squares
+
+    def square_distances(
+        self, stats: SufficientStats, precisions_cholesky: Array, scatter: Scatter | None
+    ) -> float:
+        return float(np.sum(precisions_cholesky**2 * stats.second))
+
+    def compact(self, matrix: Array) -> Array:
+        return matrix.diagonal()
 
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices[:, :, None] * np.eye(n_features)
@@ -542,8 +633,24 @@ class Spherical(_Variances):
     ) -> KernelParams:
         d = params.means.shape[1]
         roots = params.precisions_cholesky
-        constants = _constants(log_weights, d * np.log(roots), d)
+        constants = _constants(log_weights, self.log_determinants(roots, d), d)
         return _unwhitened(params.means, roots[:, None] ** 2, constants, 1)
+
+    def log_determinants(self, precisions_cholesky: Array, n_features: int) -> Array:
+        logs: Array = n_features * np.log(precisions_cholesky)
+        return logs
+
+    def products(self, offsets: Array, weights: Array) -> Array:
+        squares: Array = weights * (offsets**2).mean(axis=1)
+        return squares
+
+    def square_distances(
+        self, stats: SufficientStats, precisions_cholesky: Array, scatter: Scatter | None
+    ) -> float:
+        return float(np.sum(precisions_cholesky**2 * stats.second[:, 0]))
+
+    def compact(self, matrix: Array) -> Array:
+        return np.asarray(matrix.trace() / len(matrix))
 
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices[:, None, None] * np.eye(n_features)

@@ -124,6 +124,44 @@ def check_means(means: ArrayLike, n_components: int, n_features: int) -> Array:
     return checked
 
 
+def check_mean_prior(mean: ArrayLike, n_features: int) -> Array:
+    """Return the prior of the means (d,) or raise scikit-learn's error."""
+    array = check_array(mean, dtype=[np.float64, np.float32], ensure_2d=False)
+    _check_shape(array, (n_features,), "means")
+    checked: Array = array.astype(np.float64)
+    return checked
+
+
+def check_covariance_prior(
+    covariance: ArrayLike, structure: CovarianceStructure, n_features: int
+) -> Array:
+    """Return the prior of one component's covariance, or raise scikit-learn's errors."""
+    shape = structure.compact(np.eye(n_features)).shape
+    array = check_array(
+        np.atleast_1d(covariance), dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True
+    )
+    if np.ndim(covariance) == 0:
+        array = array[0]
+    _check_shape(array, shape, f"{structure.name} covariance_prior")
+    checked: Array = np.asarray(array, dtype=np.float64)
+    positive = bool((checked > 0.0).all())
+    if structure.has_matrices:
+        positive = np.allclose(checked, checked.T) and bool(np.linalg.eigvalsh(checked)[0] > 0.0)
+    if not positive:
+        raise ValueError(f"'{structure.name} precision' should be {_demand(structure)}")
+    return checked
+
+
+def unbiased_weight(weight: float) -> float:
+    """Return what to divide the scatter of rows of this weight by."""
+    if not weight > 1.0:
+        raise ValueError(
+            f"The sample weights sum to {weight:g}, and each is a number of rows: there is no "
+            "covariance of one row. Multiply them, or give a covariance_prior and a mean_prior."
+        )
+    return weight - 1.0
+
+
 def check_precisions(
     precisions: ArrayLike, structure: CovarianceStructure, n_components: int, n_features: int
 ) -> Array:
@@ -157,8 +195,11 @@ def _check_matrices(
             raise IllDefinedCovariance
         return matrices, factorise(matrices)
     except IllDefinedCovariance:
-        demand = "symmetric, positive-definite" if structure.has_matrices else "positive"
-        raise ValueError(f"'{name}' should be {demand}") from None
+        raise ValueError(f"'{name}' should be {_demand(structure)}") from None
+
+
+def _demand(structure: CovarianceStructure) -> str:
+    return "symmetric, positive-definite" if structure.has_matrices else "positive"
 
 
 def _check_shape(array: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
@@ -182,9 +223,8 @@ def largest_fittable(dtype: np.dtype[Any], n_rows: int) -> float:
 
 def params_of(estimator: Any) -> Params:
     """Return the parameters that an estimator's fitted attributes hold, in float64."""
-    return Params(
-        *(
-            np.asarray(getattr(estimator, name), dtype=np.float64)
-            for name in ("weights_", "means_", "covariances_", "precisions_cholesky_")
-        )
+    names = ("weights_", "means_", "covariances_", "precisions_cholesky_")
+    weights, means, covariances, factors = (
+        np.asarray(getattr(estimator, name), dtype=np.float64) for name in names
     )
+    return Params(weights, means, covariances, factors)

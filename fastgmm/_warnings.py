@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._em import EMResult
+from ._rules import UpdateRule
 from ._sources import RowSource
-from ._structures import CovarianceStructure
 
 Array = NDArray[np.float64]
 
@@ -51,20 +51,16 @@ def warn(text: str, category: type[Warning]) -> None:
     warnings.warn(text, category, stacklevel=level)
 
 
-def diagnose(
-    source: RowSource,
-    structure: CovarianceStructure,
-    reg_covar: float,
-    result: EMResult,
-) -> Iterator[str]:
+def diagnose(source: RowSource, rule: UpdateRule, result: EMResult) -> Iterator[str]:
     """Yield one text for each kind of trouble in a finished fit."""
     if result.last_stats is None:
         return
+    structure, reg_covar = rule.structure, rule.reg_covar
     k, d = result.params.means.shape
     support = result.last_stats.mass / source.mean_weight
     needed = structure.min_support(d)
     poor = np.flatnonzero(support < needed - 1e-6)
-    if poor.size:
+    if poor.size and not rule.prunes:
         yield (
             f"{_components(poor)} ended nearly empty: fewer than {needed} rows support "
             f"{'each of them' if poor.size > 1 else 'it'}. Try fewer components, another "
@@ -74,7 +70,7 @@ def diagnose(
     if constant.size:
         yield (
             f"{_columns(constant)} constant: only reg_covar keeps the variance there from being "
-            "zero, and the log-likelihood depends on it. Drop such columns."
+            f"zero, and the {rule.bound_name} depends on it. Drop such columns."
         )
     if reg_covar > 0.0:
         smallest = _smallest_variances(structure.full(result.params.covariances, k, d), constant)
@@ -89,7 +85,7 @@ def diagnose(
     drops = bounds[:-1] - bounds[1:]
     if (drops > _REAL_DECREASE * (1.0 + np.abs(bounds[1:]))).any():
         yield (
-            f"The log-likelihood decreased during the fit, by up to {drops.max():.3g} a row: "
+            f"The {rule.bound_name} decreased during the fit, by up to {drops.max():.3g}: "
             "reg_covar or nearly singular covariances work against it. Scale the data, or use "
             "fewer components."
         )

@@ -13,7 +13,7 @@ import os
 import re
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -22,24 +22,26 @@ import fastgmm
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastgmm.bayesian import BayesianGaussianMixture
     from fastgmm.mixture import GaussianMixture
+
+    Mixture: TypeAlias = GaussianMixture | BayesianGaussianMixture
 
 __all__ = ["load", "save"]
 
 FORMAT = "fastgmm model"
 FORMAT_VERSION = 1
-CLASSES = ("GaussianMixture",)  # public names of fastgmm that a file may ask for
 HEADER = "header.json"
 # Shape of covariances_, precisions_ and precisions_cholesky_ in a file.
 COVARIANCE_AXES = {"full": "Kdd", "tied": "dd", "diag": "Kd", "spherical": "K"}
 
 
-def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
+def save(model: Mixture, path: str | os.PathLike[str]) -> None:
     """Write a fitted model to a file; an old file is replaced as a whole or not at all.
 
     Parameters
     ----------
-    model : GaussianMixture
+    model : GaussianMixture or BayesianGaussianMixture
         A fitted model.
     path : path-like
         Where to write, usually with the suffix ``.npz``.
@@ -66,11 +68,11 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     array([[ True]])
     """
     name = type(model).__name__
-    if name not in CLASSES:
-        raise TypeError(f"{name} has no place in a model file, only {', '.join(CLASSES)}")
+    if name not in CHECKS:
+        raise TypeError(f"{name} has no place in a model file, only {', '.join(CHECKS)}")
     fitted = {key: value for key, value in vars(model).items() if _is_fitted_name(key)}
     parameters = model.get_params(deep=False)
-    _check(parameters, fitted)  # nothing is written that could not be read back
+    _check(name, parameters, fitted)  # nothing is written that could not be read back
 
     arrays: dict[str, NDArray[Any]] = {}
     header = {
@@ -84,8 +86,8 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     _replace_file(Path(path), _archive(header, arrays))
 
 
-def load(path: str | os.PathLike[str]) -> GaussianMixture:
-    """Read a model written by `GaussianMixture.save`.
+def load(path: str | os.PathLike[str]) -> Mixture:
+    """Read a model written by its method `save`.
 
     Parameters
     ----------
@@ -94,7 +96,7 @@ def load(path: str | os.PathLike[str]) -> GaussianMixture:
 
     Returns
     -------
-    model : GaussianMixture
+    model : GaussianMixture or BayesianGaussianMixture
         A fitted model, equal to the saved one.
 
     Raises
@@ -249,13 +251,13 @@ def _replace_file(path: Path, content: bytes) -> None:
 # -- the model --------------------------------------------------------------------------------
 
 
-def _model(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> GaussianMixture:
-    if header["class"] not in CLASSES:
+def _model(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Mixture:
+    if header["class"] not in CHECKS:
         raise ValueError(f"it holds an unknown class {header['class']!r}")
     parameters = {key: _decode(value, arrays) for key, value in header["parameters"].items()}
     fitted = {key: _decode(value, arrays) for key, value in header["attributes"].items()}
-    _check(parameters, fitted)
-    model: GaussianMixture = getattr(fastgmm, header["class"])(**parameters)
+    _check(header["class"], parameters, fitted)
+    model: Mixture = getattr(fastgmm, header["class"])(**parameters)
     for key, value in fitted.items():
         setattr(model, key, value)
     return model
@@ -265,68 +267,108 @@ def _is_fitted_name(name: str) -> bool:
     return re.fullmatch(r"[a-z]\w*_", name) is not None
 
 
-def _check(parameters: dict[str, Any], fitted: dict[str, Any]) -> None:
-    """Raise ValueError unless the values are those of one fitted mixture."""
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
 
-    def require(condition: bool, message: str) -> None:
-        if not condition:
-            raise ValueError(message)
 
+def _check(name: str, parameters: dict[str, Any], fitted: dict[str, Any]) -> None:
+    """Raise ValueError unless the values are those of one fitted model of a class."""
+    for check in CHECKS[name]:
+        check(parameters, fitted)
+
+
+def _check_mixture(parameters: dict[str, Any], fitted: dict[str, Any]) -> None:
+    """Raise ValueError unless the values are those of the parameters of a mixture."""
     needed = {"weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"}
     needed |= {"n_iter_", "converged_", "lower_bound_", "n_features_in_"}
     missing = ", ".join(sorted(needed - fitted.keys()))
-    require(not missing, f"the model is not fitted: {missing} missing")
-    require(all(map(_is_fitted_name, fitted)), "an attribute has an impossible name")
+    _require(not missing, f"the model is not fitted: {missing} missing")
+    _require(all(map(_is_fitted_name, fitted)), "an attribute has an impossible name")
 
     weights, means = fitted["weights_"], fitted["means_"]
     for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
         value = fitted[name]
         real = isinstance(value, np.ndarray) and value.dtype.kind == "f"
-        require(real and bool(np.isfinite(value).all()), f"{name} must be finite real numbers")
-    require(means.ndim == 2 and means.size > 0, "means_ must have 2 dimensions")
+        _require(real and bool(np.isfinite(value).all()), f"{name} must be finite real numbers")
+    _require(means.ndim == 2 and means.size > 0, "means_ must have 2 dimensions")
     size = dict(zip("Kd", means.shape, strict=True))
-    require(weights.shape == (size["K"],), f"weights_ must have shape ({size['K']},)")
-    require(parameters.get("n_components") == size["K"], "n_components must be the rows of means_")
-    require(fitted["n_features_in_"] == size["d"], "n_features_in_ must be the columns of means_")
+    _require(weights.shape == (size["K"],), f"weights_ must have shape ({size['K']},)")
+    _require(parameters.get("n_components") == size["K"], "n_components must be the rows of means_")
+    _require(fitted["n_features_in_"] == size["d"], "n_features_in_ must be the columns of means_")
     eps = float(np.finfo(weights.dtype).eps)
     total = float(weights.sum(dtype=np.float64))
-    require(bool((weights >= 0).all()), "weights_ must not be negative")
-    require(abs(total - 1.0) <= 64 * eps * len(weights), f"weights_ must sum to 1, not {total:.6g}")
+    _require(bool((weights >= 0).all()), "weights_ must not be negative")
+    off = abs(total - 1.0)
+    _require(off <= 64 * eps * len(weights), f"weights_ must sum to 1, not {total:.6g}")
 
     axes = COVARIANCE_AXES.get(parameters.get("covariance_type", "full"), "")
-    require(bool(axes), "covariance_type is unknown")
+    _require(bool(axes), "covariance_type is unknown")
     shape = tuple(size[axis] for axis in axes)
     for name in ("covariances_", "precisions_", "precisions_cholesky_"):
-        require(fitted[name].shape == shape, f"{name} must have shape {shape}")
-    require(
+        _require(fitted[name].shape == shape, f"{name} must have shape {shape}")
+    _require(
         _is_positive_definite(*_matrices(fitted, axes)),
         "covariances_, precisions_ and precisions_cholesky_ must be positive definite and agree",
     )
 
-    require(isinstance(fitted["converged_"], bool | np.bool_), "converged_ must be a bool")
+    _require(isinstance(fitted["converged_"], bool | np.bool_), "converged_ must be a bool")
     n_iter = fitted["n_iter_"]
-    require(
+    _require(
         isinstance(n_iter, int | np.integer) and bool(n_iter >= 0), "n_iter_ must be an int >= 0"
     )
     bounds = [fitted["lower_bound_"], *fitted.get("lower_bounds_", [])]
-    require(
+    _require(
         all(isinstance(bound, float | np.floating) for bound in bounds),
         "lower_bound_ and lower_bounds_ must be floats",
     )
     for name, kinds in (("n_samples_seen_", (int, float)), ("n_batches_seen_", int)):
         count = fitted.get(name, 0)
-        require(isinstance(count, kinds) and 0 <= count < math.inf, f"{name} must be a number")
+        _require(isinstance(count, kinds) and 0 <= count < math.inf, f"{name} must be a number")
     rows = fitted.get("first_rows_", np.empty((0, size["d"])))
     fit = isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.shape[1] == size["d"]
-    require(fit and bool(np.isfinite(rows).all()), f"first_rows_ must be rows of {size['d']}")
+    _require(fit and bool(np.isfinite(rows).all()), f"first_rows_ must be rows of {size['d']}")
     weights = fitted.get("first_weights_", np.empty(0))
     fit = isinstance(weights, np.ndarray) and weights.shape == rows.shape[:1]
-    require(fit and bool((weights >= 0.0).all()), "first_weights_ must be a weight for each row")
+    _require(fit and bool((weights >= 0.0).all()), "first_weights_ must be a weight for each row")
     names = fitted.get("feature_names_in_")
-    require(
+    _require(
         names is None or bool(isinstance(names, np.ndarray) and names.shape == (size["d"],)),
         f"feature_names_in_ must be {size['d']} names",
     )
+
+
+def _check_posterior(parameters: dict[str, Any], fitted: dict[str, Any]) -> None:
+    """Raise ValueError unless the values are also those of a posterior and its priors."""
+    k, d = fitted["means_"].shape
+    axes = COVARIANCE_AXES[parameters.get("covariance_type", "full")]
+    sticks = parameters["weight_concentration_prior_type"] == "dirichlet_process"
+    one = tuple(d for axis in axes if axis == "d")
+    least = d - 1.0
+    # name: shape, and what the numbers must exceed
+    arrays: dict[str, tuple[tuple[int, ...], float]] = {
+        "weight_concentration_": ((2, k) if sticks else (k,), 0.0),
+        "mean_precision_": ((k,), 0.0),
+        "degrees_of_freedom_": ((k,) if "K" in axes else (), least),
+        "weight_concentration_prior_": ((), 0.0),
+        "mean_precision_prior_": ((), 0.0),
+        "mean_prior_": ((d,), -np.inf),
+        "degrees_of_freedom_prior_": ((), least),
+        "covariance_prior_": (one, -np.inf),
+    }
+    for name, (shape, bound) in arrays.items():
+        _require(name in fitted, f"the model is not fitted: {name} missing")
+        value = np.asarray(fitted[name])
+        real = value.dtype.kind in "fiu" and bool(np.isfinite(value).all())
+        _require(real and value.shape == shape, f"{name} must be finite, of shape {shape}")
+        _require(bool((value > bound).all()), f"{name} must be above {bound:g}")
+
+
+# Public names of fastgmm that a file may ask for, and what their values must pass.
+CHECKS = {
+    "GaussianMixture": (_check_mixture,),
+    "BayesianGaussianMixture": (_check_mixture, _check_posterior),
+}
 
 
 def _matrices(fitted: dict[str, Any], axes: str) -> list[NDArray[np.float64]]:

@@ -5,15 +5,17 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 
 from ._conditioning import Conditioning
 from ._conversion import SklearnConversion
 from ._criteria import InformationCriteria
 from ._incremental import MOST_GROUPS
-from ._multistart import Settings
+from ._multistart import RuleMaker
 from ._partial_fit import PartialFit
-from ._structures import Params
+from ._rules import Given, MaximumLikelihood, UpdateRule
+from ._sources import RowSource
+from ._structures import Params, Scatter
 from ._validation import (
     check_covariances,
     check_means,
@@ -157,22 +159,10 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "covariance_type": [StrOptions({"full", "tied", "diag", "spherical"})],
-        "tol": [Interval(Real, 0.0, None, closed="left")],
-        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
-        "init_params": [StrOptions({"kmeans", "random", "random_from_data", "k-means++"})],
+        **PartialFit._parameter_constraints,
         "weights_init": ["array-like", None],
         "means_init": ["array-like", None],
         "precisions_init": ["array-like", None],
-        "random_state": ["random_state"],
-        "warm_start": ["boolean"],
-        "verbose": ["verbose"],
-        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
-        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
-        "init_size": [Interval(Integral, 1, None, closed="left"), None],
         "step_power": [Interval(Real, 0.5, 1.0, closed="right")],
         "step_offset": [Interval(Real, 0.0, None, closed="left")],
         "incremental_groups": [Interval(Integral, 1, MOST_GROUPS, closed="both")],
@@ -221,14 +211,9 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
         self.step_offset = step_offset
         self.incremental_groups = incremental_groups
 
-    def _settings(self, n_features: int) -> Settings:
-        """Check the given starts and return all that governs the fit."""
+    def _rule_maker(self, n_features: int) -> RuleMaker:
+        """Check the given starts and return what makes the rule of maximum likelihood."""
         k, structure = self.n_components, self._structure
-        if self.init_size is not None and self.init_size < k:
-            raise ValueError(
-                f"init_size={self.init_size} is smaller than n_components={k}: a start needs at "
-                "least one row for each component."
-            )
         weights = means = factors = None
         if self.weights_init is not None:
             weights = check_weights(self.weights_init, k)
@@ -236,20 +221,12 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
             means = check_means(self.means_init, k, n_features)
         if self.precisions_init is not None:
             factors = check_precisions(self.precisions_init, structure, k, n_features)
-        return Settings(
-            n_components=k,
-            structure=structure,
-            tol=self.tol,
-            reg_covar=self.reg_covar,
-            max_iter=self.max_iter,
-            n_init=self.n_init,
-            init_params=self.init_params,
-            init_size=self.init_size,
-            n_groups=self.incremental_groups,
-            weights=weights,
-            means=means,
-            precisions_cholesky=factors,
-        )
+        given = Given(weights, means, factors)
+
+        def make(source: RowSource, scatter: Scatter | None) -> UpdateRule:
+            return MaximumLikelihood(structure, self.reg_covar, scatter, source.mean_weight, given)
+
+        return make
 
     @classmethod
     def from_parameters(

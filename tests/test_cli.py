@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastgmm._cli.fit
-from fastgmm import GaussianMixture, load
+from fastgmm import BayesianGaussianMixture, GaussianMixture, load
 from fastgmm.__main__ import main
 from fastgmm._cli.tables import read_table
 from fastgmm._matrices import covariance_matrices
@@ -71,6 +71,18 @@ class TestDemo:
 
 
 class TestFit:
+    def test_bayesian(self, run, data):
+        code, out, _ = run("fit", data, "-k", 4, "--bayesian", "--max-iter", 500, "-o", "model.npz")
+        assert code == 0
+        assert "BIC" not in out
+        expected = BayesianGaussianMixture(n_components=4, max_iter=500, random_state=0)
+        expected.fit(np.load(data))
+        model = load("model.npz")
+        assert_array_equal(model.covariances_, expected.covariances_)
+        assert f"4 components ({model.n_effective_components_} effective)" in out
+        assert f"lower bound {model.lower_bound_:.6g}\n" in out
+        assert run("info", "model.npz")[1].startswith("4 components")
+
     def test_same_as_the_class(self, run, data):
         options = ["--covariance-type", "tied", "--tol", "1e-5", "--max-iter", "200"]
         options += ["--n-init", "2", "--init", "k-means++", "--seed", "3", "--reg-covar", "1e-5"]

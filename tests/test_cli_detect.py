@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastgmm import GaussianMixture, GaussianMixtureOutlierDetector
+from fastgmm import (
+    BayesianGaussianMixture,
+    GaussianMixture,
+    GaussianMixtureOutlierDetector,
+)
 from fastgmm.__main__ import main
 from fastgmm.data import load_faithful
 
@@ -118,3 +122,10 @@ def test_bad_input_is_one_line(capsys, argv, match):
     out, err = capsys.readouterr()
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert re.search(match, err)
+
+
+def test_a_bayesian_model_is_refused(run):
+    BayesianGaussianMixture(n_components=2, random_state=0).fit(load_faithful()).save("model.npz")
+    code, out, err = run("model.npz", "data.npy")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "got BayesianGaussianMixture" in err

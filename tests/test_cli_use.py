@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastgmm import GaussianMixture, load, select_model
+from fastgmm import BayesianGaussianMixture, GaussianMixture, load, select_model
 from fastgmm._cli.tables import read_table, write_table
 from fastgmm.data import load_faithful
 
@@ -87,6 +87,15 @@ class TestScore:
         assert code == 0
         assert "BIC" in out
         assert_array_equal(read_table(file)[0][:, 0], model.score_samples(X))
+
+    def test_bayesian_has_no_criteria(self, run, data):
+        model = BayesianGaussianMixture(n_components=2, random_state=0).fit(X)
+        model.save("model.npz")
+        code, out, _ = run("score", "model.npz", data, "--samples", "s.npy", "-q")
+        assert (code, out.count("\n")) == (0, 1)
+        figures = [float(number) for number in re.findall(r"-?\d+\.\d+", out)]
+        assert_allclose(figures, [model.score(X) * 272, model.score(X)], rtol=1e-5)
+        assert_array_equal(np.load("s.npy"), model.score_samples(X))
 
 
 class TestSample:

@@ -141,6 +141,16 @@ def test_models_that_are_not_fitted_convert_too():
 
 
 @nojit
+def test_a_derived_class_converts_like_its_parent():
+    class Mine(GaussianMixture):
+        pass
+
+    theirs = Mine(3).to_sklearn()
+    assert type(theirs) is SklearnGaussianMixture
+    assert type(Mine.from_sklearn(theirs)) is Mine
+
+
+@nojit
 @pytest.mark.parametrize("model", [None, 3, GaussianMixture(2), {"means_": 1}])
 def test_only_scikit_learn_mixtures_convert(model):
     with pytest.raises(TypeError, match=r"Expected a sklearn.mixture.GaussianMixture, got"):

@@ -1,6 +1,7 @@
 """The four starts: scikit-learn's parameters from the same random state."""
 
 import tracemalloc
+from typing import NamedTuple
 
 import numpy as np
 import oracle
@@ -28,6 +29,15 @@ TYPES = tuple(STRUCTURES)
 INITS = tuple(INITIALISATIONS)
 
 
+class Found(NamedTuple):
+    """What an initialisation makes of rows."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    n_distinct: int
+
+
 def starts(X, kind, init_params, seed, k=4, weights=None):
     """Our start and the stream after it."""
     structure, rng = STRUCTURES[kind], np.random.RandomState(seed)
@@ -38,7 +48,10 @@ def starts(X, kind, init_params, seed, k=4, weights=None):
         scatter = total_scatter(source) if structure.needs_scatter else None
         mean_weight = 1.0 if weights is None else weights.sum() / np.count_nonzero(weights)
         rule = MaximumLikelihood(structure, 1e-6, scatter, mean_weight)
-        return INITIALISATIONS[init_params](source, k, rule, rng), rng
+        start = INITIALISATIONS[init_params](source, k, rule, rng)
+        _, means, covariances = start.moments
+        weights = start.moments.mass / start.weight
+        return Found(weights, means, covariances, start.n_distinct), rng
 
 
 def sklearn_start(X, kind, init_params, seed, k=4):

@@ -22,7 +22,9 @@ KERNELS = frozenset(f"fastgmm._kernels.{path.stem}" for path in ROOT.glob("_kern
 PARAMETER_TYPES = frozenset(
     f"fastgmm._kernels.{name}" for name in ("kinds", "scaled", "triangular", "arrays")
 )
-NUMERICS = frozenset(f"fastgmm.{name}" for name in ("_stats", "_structures", "_rules", "_sampling"))
+NUMERICS = frozenset(
+    f"fastgmm.{name}" for name in ("_stats", "_structures", "_rules", "_sampling", "_variational")
+)
 PASSES = frozenset({"fastgmm._passes", "fastgmm._threads", "fastgmm._sources"})
 WATCHING = frozenset({"fastgmm._observers"})
 LOOPS = frozenset(
@@ -34,16 +36,16 @@ ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
         "_base", "_callback_driver", "_callbacks", "_conditioning", "_conversion", "_criteria",
-        "_history", "_inference", "_opening", "_partial_fit", "_validation", "_verbose", "io",
-        "mixture",
+        "_history", "_inference", "_opening", "_partial_fit", "_validation", "_verbose",
+        "bayesian", "io", "mixture",
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
 PUBLIC_ROOMS = frozenset(
     f"fastgmm.{name}"
     for name in (
-        "_conditioning", "_history", "_sources", "_warmup", "_warnings", "io", "mixture",
-        "outliers", "selection",
+        "_conditioning", "_history", "_sources", "_warmup", "_warnings", "bayesian", "io",
+        "mixture", "outliers", "selection",
     )
 )  # fmt: skip
 
@@ -57,6 +59,7 @@ MAY_IMPORT = {
     | {"fastgmm._kernels.algebra", "fastgmm._precision", "fastgmm._stats"},
     "_rules": NUMPY | NUMERICS,
     "_sampling": NUMPY | NUMERICS,
+    "_variational": SCIPY | NUMERICS,
     "_threads": NUMPY,
     "_passes": NUMPY | KERNELS | {"fastgmm._stats"},
     "_sources": NUMPY | PASSES | {"fastgmm._kernels.finite", "pyarrow"},
@@ -89,6 +92,7 @@ MAY_IMPORT = {
     "_validation": NUMPY | SKLEARN | NUMERICS | PASSES,
     "_matrices": NUMPY | {"fastgmm._structures"},
     "_verbose": WATCHING,
+    "bayesian": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "outliers": NUMPY
     | SKLEARN
@@ -100,7 +104,7 @@ MAY_IMPORT = {
     | LOOPS
     | {"pandas", "fastgmm", "fastgmm.plot", "fastgmm._threads", "fastgmm._warnings"},
     # public names only
-    "io": NUMPY | {"fastgmm", "fastgmm.mixture"},
+    "io": NUMPY | {"fastgmm", "fastgmm.bayesian", "fastgmm.mixture"},
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
     "_pixels": NUMPY,
     "image": NUMPY | SKLEARN | {"fastgmm", "fastgmm._pixels"},

@@ -320,3 +320,41 @@ def test_cholesky_follows_scipy_on_badly_scaled_matrices():
     lower = linalg.cholesky(covariance, lower=True)
     expected = linalg.solve_triangular(lower, np.eye(3), lower=True).T
     assert_allclose(factor, expected, rtol=1e-10, atol=0)
+
+
+@each_type
+@each_shape
+@pytest.mark.parametrize("offset", [0.0, 2.0**20])
+def test_square_distances_of_all_rows(kind, k, d, offset):
+    X, r, weights, stats = statistics(kind, k, d, offset=offset)
+    structure, covariances = STRUCTURES[kind], covariances_of(kind, k, d)
+    truth = oracle.Parameters(np.ones(k) / k, stats.reference, covariances, kind)
+    expected = (weights[:, None] * r * oracle.mahalanobis(X, truth) ** 2).sum()
+    factors = structure.precisions_cholesky(covariances)
+    scatter = scatter_of(X, weights)
+    assert structure.square_distances(stats, factors, None) == pytest.approx(expected, rel=1e-9)
+    if structure.needs_scatter:
+        without = stats._replace(second=np.empty((k, 0)))
+        got = structure.square_distances(without, factors, scatter)
+        assert got == pytest.approx(expected, rel=1e-8)
+
+
+@each_type
+@each_shape
+def test_log_determinants_and_what_is_shared(kind, k, d):
+    structure, covariances = STRUCTURES[kind], covariances_of(kind, k, d)
+    factors = structure.precisions_cholesky(covariances)
+    matrices = written_out(kind, covariances, k, d)
+    logs = np.broadcast_to(structure.log_determinants(factors, d), k)
+    assert_allclose(logs, -0.5 * np.linalg.slogdet(matrices)[1], rtol=1e-10, atol=1e-12)
+    rng = np.random.RandomState(0)
+    offsets, weights = rng.standard_normal((k, d)), rng.uniform(size=k)
+    products = np.array([w * np.outer(x, x) for w, x in zip(weights, offsets, strict=True)])
+    pooled = weights
+    if structure.needs_scatter:
+        products, pooled = products.mean(axis=0, keepdims=True), weights.mean()
+    got = structure.products(offsets, weights)
+    assert_allclose(got, oracle.compact(products, kind), rtol=1e-12, atol=1e-14)
+    assert_allclose(structure.pooled(weights), pooled)
+    one = oracle.compact(np.array([matrices[0]]), kind)
+    assert_allclose(structure.compact(matrices[0]), one if structure.needs_scatter else one[0])

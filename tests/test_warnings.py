@@ -83,7 +83,7 @@ def test_a_falling_likelihood_is_reported_once(kind):
     assert fall > 0
     falls = [text for text in texts if "decreased" in text]
     assert len(falls) == 1
-    assert f"by up to {fall:.3g} a row" in falls[0]
+    assert f"by up to {fall:.3g}:" in falls[0]
 
 
 @each_type

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from fastgmm import GaussianMixture, load
+from fastgmm import BayesianGaussianMixture, GaussianMixture, load
 from fastgmm._cli.common import (
     add_data,
     add_parameters,
@@ -28,20 +28,26 @@ def add_fit(commands: Any) -> None:
     parser.add_argument("-o", "--output", metavar="MODEL", help="save the fitted model (.npz)")
     add_quiet(parser)
     add_parameters(parser, required=("n_components",))
+    parser.add_argument(
+        "--bayesian",
+        dest="estimator",
+        action="store_const",
+        const=BayesianGaussianMixture,
+        default=GaussianMixture,
+        help="variational inference: components that are not needed lose their weight",
+    )
     parser.set_defaults(run=_fit)
 
 
 def add_info(commands: Any) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser("info", help="describe a saved model")
-    parser.add_argument(
-        "model", metavar="MODEL", help="a file that fit or GaussianMixture.save wrote"
-    )
+    parser.add_argument("model", metavar="MODEL", help="a file that fit or the method save wrote")
     parser.set_defaults(run=_info)
 
 
 def _fit(options: argparse.Namespace) -> None:
-    model = GaussianMixture(**given_parameters(options), verbose=0 if options.quiet else 1)
+    model = options.estimator(**given_parameters(options), verbose=0 if options.quiet else 1)
     if options.output:
         check_writable(options.output)
     X, names = read_table(options.data, options.columns)
@@ -52,7 +58,9 @@ def _fit(options: argparse.Namespace) -> None:
     say(options, f"fitted in {time.perf_counter() - start:.2f} s")
     model.verbose = 0
     print(describe(model, names))
-    print(f"BIC {model.bic(X):.6g}, AIC {model.aic(X):.6g}")
+    criteria = [name for name in ("bic", "aic") if hasattr(model, name)]
+    if criteria:
+        print(", ".join(f"{name.upper()} {getattr(model, name)(X):.6g}" for name in criteria))
     if options.output:
         model.save(options.output)
         say(options, f"saved as {options.output}")

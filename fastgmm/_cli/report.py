@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
-from fastgmm import GaussianMixture, ModelSelection
+from fastgmm import BayesianGaussianMixture, GaussianMixture, ModelSelection
 from fastgmm._matrices import covariance_matrices
 
 __all__ = ["criterion_table", "describe", "table"]
 
 MAX_FEATURES = 6  # what fits across a screen
+Mixture: TypeAlias = GaussianMixture | BayesianGaussianMixture
+# What the bound of each class is.
+BOUNDS: dict[type[Mixture], str] = {
+    GaussianMixture: "mean log-likelihood {:.6g} a row",
+    BayesianGaussianMixture: "lower bound {:.6g}",
+}
 
 
-def describe(model: GaussianMixture, names: Sequence[str]) -> str:
+def describe(model: Mixture, names: Sequence[str]) -> str:
     """Describe a fitted model: how the fit ended, and each component's parameters.
 
     Parameters
     ----------
-    model : GaussianMixture
+    model : GaussianMixture or BayesianGaussianMixture
         A fitted model.
     names : sequence of str
         The names of its features.
@@ -31,11 +38,13 @@ def describe(model: GaussianMixture, names: Sequence[str]) -> str:
     """
     k, d = model.means_.shape
     state = "converged" if model.converged_ else "not converged"
+    effective = getattr(model, "n_effective_components_", k)
+    fewer = f" ({effective} effective)" if effective < k else ""
     lines = [
-        f"{k} component{'s' * (k > 1)}, {d} feature{'s' * (d > 1)}, "
+        f"{k} component{'s' * (k > 1)}{fewer}, {d} feature{'s' * (d > 1)}, "
         f"{model.covariance_type} covariance, {model.means_.dtype}",
         f"{state} after {model.n_iter_} iterations, "
-        f"mean log-likelihood {float(model.lower_bound_):.6g} a row",
+        + BOUNDS[type(model)].format(float(model.lower_bound_)),
         "",
     ]
     covariances = covariance_matrices(model.means_, model.covariances_, model.covariance_type)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgmm import GaussianMixture, Parquet, load
+from fastgmm import Parquet, load
 from fastgmm._cli.common import add_data, add_quiet, check_writable, say
+from fastgmm._cli.report import Mixture
 from fastgmm._cli.tables import Table, check_table_name, read_table, write_table
 
 
@@ -63,7 +64,7 @@ def _check_output(path: str | None) -> None:
         check_writable(path)
 
 
-def _read(model: GaussianMixture, options: argparse.Namespace) -> Table:
+def _read(model: Mixture, options: argparse.Namespace) -> Table:
     """Read the rows; where model and file have names of columns and none are asked for, by name."""
     X, names = read_table(options.data, options.columns)
     say(options, f"{options.data}: {X.shape[0]} rows, {X.shape[1]} columns")
@@ -104,10 +105,13 @@ def _score(options: argparse.Namespace) -> None:
     _check_output(options.output)
     model = load(options.model)
     X = _read(model, options)
-    found = model.information_criteria(X)
-    mean = found.log_likelihood / X.shape[0]
-    print(f"log-likelihood {found.log_likelihood:.10g}, mean {mean:.6g} a row")
-    print(f"BIC {found.bic:.6g}, AIC {found.aic:.6g}, ICL {found.icl:.6g}")
+    if hasattr(model, "information_criteria"):
+        found = model.information_criteria(X)
+        total = found.log_likelihood
+        criteria = f"BIC {found.bic:.6g}, AIC {found.aic:.6g}, ICL {found.icl:.6g}\n"
+    else:  # criteria count parameters, which priors hold back
+        total, criteria = model.score(X) * X.shape[0], ""
+    print(f"log-likelihood {total:.10g}, mean {total / X.shape[0]:.6g} a row\n{criteria}", end="")
     if options.output:
         _write(options, model.score_samples(X), ["log-density"])
 

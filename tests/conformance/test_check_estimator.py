@@ -1,12 +1,13 @@
 """scikit-learn's estimator checks: no failure, no expected failure."""
 
 import pytest
-from sklearn.mixture import GaussianMixture as SklearnMixture
+from sklearn import mixture
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from fastgmm import GaussianMixture
+from fastgmm import BayesianGaussianMixture, GaussianMixture
 
-_checks = parametrize_with_checks([GaussianMixture()])
+CLASSES = (GaussianMixture, BayesianGaussianMixture)
+_checks = parametrize_with_checks([cls() for cls in CLASSES])
 # Below 1.9 scikit-learn passes a generator, which pytest deprecates.
 each_check = pytest.mark.parametrize(_checks.args[0], list(_checks.args[1]), **_checks.kwargs)
 
@@ -18,11 +19,12 @@ def test_check(estimator, check):
     check(estimator)
 
 
-def test_every_check_of_scikit_learns_class_applies():
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_check_of_scikit_learns_class_applies(cls):
     def names(estimator):
         return {check.func.__name__ for _, check in estimator_checks_generator(estimator)}
 
     # The array API is scikit-learn's own business; our tag says so.
-    ours, theirs = names(GaussianMixture()), names(SklearnMixture())
+    ours, theirs = names(cls()), names(getattr(mixture, cls.__name__)())
     assert theirs - ours <= {"check_array_api_input"}
     assert any("sample_weight" in name for name in ours)

@@ -1,7 +1,7 @@
-"""scikit-learn's own mixture tests, from the installed scikit-learn, on our class.
+"""scikit-learn's own mixture tests, from the installed scikit-learn, on our classes.
 
-Nothing is copied: the installed test modules are executed with `sklearn.mixture.GaussianMixture`
-standing for fastgmm's class, and the functions that use public names (or `_n_parameters`, which
+Nothing is copied: the installed test modules are executed with the names in `sklearn.mixture`
+standing for fastgmm's classes, and the functions that use public names (or `_n_parameters`, which
 others rely on) become tests of this module, with their marks and fixtures.
 """
 
@@ -13,7 +13,9 @@ import pytest
 import sklearn.mixture
 from sklearn.utils.fixes import parse_version
 
-from fastgmm import GaussianMixture
+from fastgmm import BayesianGaussianMixture, GaussianMixture
+
+OURS = {"BayesianGaussianMixture": BayesianGaussianMixture, "GaussianMixture": GaussianMixture}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -59,6 +61,19 @@ RUN = {
         "test_gaussian_mixture_precisions_init_diag",
         "test_gaussian_mixture_single_component_stable",
     },
+    "test_bayesian_mixture": {
+        "test_bayesian_mixture_weights_prior_initialisation",
+        "test_bayesian_mixture_mean_prior_initialisation",
+        "test_bayesian_mixture_precisions_prior_initialisation",
+        "test_bayesian_mixture_check_is_fitted",
+        "test_bayesian_mixture_weights",
+        "test_monotonic_likelihood",
+        "test_check_covariance_precision",
+        "test_invariant_translation",
+        "test_bayesian_mixture_fit_predict",
+        "test_bayesian_mixture_fit_predict_n_init",
+        "test_bayesian_mixture_predict_predict_proba",
+    },
 }
 
 _HELPERS = "tests scikit-learn's private helper functions, not the class"
@@ -78,6 +93,13 @@ NOT_RUN = {
         "test_gaussian_mixture_precisions_init": _PRIVATE_METHODS,
         "test_gaussian_mixture_all_init_does_not_estimate_gaussian_parameters": (
             "counts the calls of a private helper function of scikit-learn"
+        ),
+    },
+    "test_bayesian_mixture": {
+        "test_log_dirichlet_norm": _HELPERS,
+        "test_log_wishart_norm": _HELPERS,
+        "test_compare_covar_type": (
+            "calls the private methods _check_parameters and _initialize_parameters"
         ),
     },
 }
@@ -104,10 +126,16 @@ def load_with_our_class(module_name):
     path = Path(sklearn.mixture.__file__).parent / "tests" / f"{module_name}.py"
     spec = importlib.util.spec_from_file_location(f"sklearn.mixture.tests._{module_name}", path)
     module = importlib.util.module_from_spec(spec)
-    with mock.patch.object(sklearn.mixture, "GaussianMixture", GaussianMixture):
+    with mock.patch.multiple(sklearn.mixture, **OURS):
         spec.loader.exec_module(module)
-    assert module.GaussianMixture is GaussianMixture
+    assert swapped(vars(module))
     return module
+
+
+def swapped(names):
+    """Whether the classes among these names are ours, and there is one."""
+    classes = [names[name] is ours for name, ours in OURS.items() if name in names]
+    return bool(classes) and all(classes)
 
 
 def test_functions(module):
@@ -118,20 +146,15 @@ def test_functions(module):
 test_functions.__test__ = False
 
 
-def keep_our_estimator(function):
-    """Drop the other mixture classes a test is parametrised with."""
-    for number, mark in enumerate(getattr(function, "pytestmark", [])):
-        if mark.name == "parametrize" and mark.args[0] == "estimator":
-            ours = [value for value in mark.args[1] if isinstance(value, GaussianMixture)]
-            assert ours
-            function.pytestmark[number] = pytest.mark.parametrize("estimator", ours).mark
-    return function
+def as_test(module_name, function_name):
+    """Name in this module: two of scikit-learn's have a test_monotonic_likelihood."""
+    return f"{module_name}_{function_name.removeprefix('test_')}"
 
 
 MODULES = {name: load_with_our_class(name) for name in RUN}
 for _name, _module in MODULES.items():
     for _function_name in RUN[_name] & test_functions(_module).keys():
-        globals()[_function_name] = keep_our_estimator(getattr(_module, _function_name))
+        globals()[as_test(_name, _function_name)] = getattr(_module, _function_name)
 
 
 @pytest.mark.parametrize("module_name", RUN)
@@ -141,9 +164,9 @@ def test_every_function_is_accounted_for(module_name):
     assert known - found == set(), "scikit-learn dropped or renamed these; update the tables"
     assert found - known == set(), "new in scikit-learn: decide whether these run"
     for name in RUN[module_name]:
-        assert globals()[name].__globals__["GaussianMixture"] is GaussianMixture
+        assert swapped(globals()[as_test(module_name, name)].__globals__)
 
 
 def test_number_of_functions():
-    assert sum(map(len, RUN.values())) == 33
+    assert sum(map(len, RUN.values())) == 44
     assert not any(RUN[name] & not_run(name).keys() for name in RUN)
