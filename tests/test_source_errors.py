@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sklearn
 from numpy.testing import assert_array_equal
 from row_sources import (
     NAMES,
@@ -25,9 +26,14 @@ from row_sources import (
     table,
     weights_of,
 )  # fmt: skip
+from sklearn.utils.fixes import parse_version
 
 from fastgmm import Batches, Parquet
 from fastgmm._sources import _scratch
+
+# Names of polars' columns are scikit-learn's business, which sees those of any polars since 1.9.
+KNOWS_POLARS = parse_version(sklearn.__version__) >= parse_version("1.9")
+CALLED_B = ", called 'b'" if KNOWS_POLARS else ""
 
 each_source = pytest.mark.parametrize("name", SOURCES)
 
@@ -57,7 +63,7 @@ def test_nulls_are_named_like_nan(column):
     X = pa.table({"a": [0.0, 1.0, 2.0], "b": column})
     with pytest.raises(ValueError, match=r"row 1, column 1 \(counted from 0\), called 'b'"):
         fit(X)
-    with pytest.raises(ValueError, match=r"row 1, column 1 \(counted from 0\), called 'b'"):
+    with pytest.raises(ValueError, match=r"row 1, column 1 \(counted from 0\)" + CALLED_B):
         fit(pl.from_arrow(X))
 
 
@@ -91,8 +97,9 @@ def test_names_of_columns(tmp_path):
         Parquet(path, ["c0", "z"])
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(table(X, w))
-    with pytest.raises(ValueError, match="feature names should match"):
-        model.predict(pl.DataFrame(X, schema=["c1", "c0", "c2"]))
+    if KNOWS_POLARS:
+        with pytest.raises(ValueError, match="feature names should match"):
+            model.predict(pl.DataFrame(X, schema=["c1", "c0", "c2"]))
     other = tmp_path / "other.parquet"
     pq.write_table(table(X).drop_columns(["c1"]), other)
     with pytest.raises(ValueError, match="no column 'c1', which the model was fitted to"):
