@@ -76,7 +76,9 @@ class PartialFit(BaseMixture):
         and ``n_init`` included). While fewer rows have come than ten times those that determine
         all components (10 K (d + 1) for full covariances, 20 K for 'tied', 'diag' and
         'spherical'), they are kept in ``first_rows_`` and fitted anew with each batch, in which
-        the order of the components may change. A step from fewer rows would be wild.
+        the order of the components may change. A step from fewer rows would be wild. No later
+        batch makes up for a bad start: ``n_init=10`` costs no more than ten fits of the first
+        batch, which should be no small one.
 
         *Small batches.* Later batches with fewer rows than that take a smaller step: m batches of
         1/m of that size fade older rows as much as one batch of it.
@@ -107,8 +109,8 @@ class PartialFit(BaseMixture):
         ...     model = model.partial_fit(batch)
         >>> int(model.n_samples_seen_)
         10000
-        >>> np.sort(model.means_.ravel()).round(1)
-        array([0., 6.])
+        >>> np.sort(model.means_.ravel()).round().astype(int)
+        array([0, 6])
         """
         return self._as_a_whole(type(self)._partial_fit, X, sample_weight)
 
