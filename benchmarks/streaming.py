@@ -6,8 +6,9 @@
 Rows of a mixture of 16 overlapping Gaussians in 8 dimensions, in no order.  *Gap*: the mean
 log-likelihood of all rows under a batch fit (``tol=1e-6``) less that under the streamed model.
 The batch fit starts where the stream's first batch ended, so both climb the same hill; which hill
-that is the start decides, and beside it stands a batch fit from k-means of its own.  The picture shows that of the parameters after each pass, or
-part of one, with all three ways started from the same parameters.
+that is the start decides, and beside it stands a batch fit from k-means of its own.  The picture
+shows that of the parameters after each pass, or part of one, with all three ways started from the
+same parameters.
 """
 
 from __future__ import annotations
