@@ -81,7 +81,7 @@ def run_em(
     """
     bounds: list[float] = []
     bound, converged, stats = previous_bound, False, None
-    passes = EMPasses(source.n_rows)
+    passes = EMPasses(source.n_rows, prune=source.shares_memory)
     for number in range(1, max_iter + 1):
         began = time.perf_counter()
         stats = _gather(source, structure, params, scatter, passes)
