@@ -128,6 +128,8 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         zeros.flags.writeable = False
         bare = params._replace(constants=zeros)
         densities = self._map(X, COMPONENT_LOG_DENSITIES, bare)
+        if not isinstance(densities, np.ndarray):  # lazy: nothing is there to be overwritten
+            return np.sqrt(2.0 * np.abs(densities))
         np.abs(densities, out=densities)  # they are -distance^2 / 2, and -0 at a mean
         densities *= 2.0
         distances: NDArray[Any] = np.sqrt(densities, out=densities)

@@ -123,7 +123,7 @@ class DaskSource:
         while len(parts) > _MERGED:
             groups = [parts[a : a + _MERGED] for a in range(0, len(parts), _MERGED)]
             parts = [_task("sum", _merge, *group) for group in groups]
-        found = _merge(*self._compute(parts))
+        found: Array | _Unfit = _merge(*self._compute(parts))
         if isinstance(found, _Unfit):
             raise self._located(found)
         self._checked = True
@@ -184,7 +184,7 @@ class DaskSource:
             try:
                 check_fit(part.rows, 0, self.limit)
             except UnfitRow as error:
-                row = int(part.index[error.row])
+                row = int(part.numbers[error.row])
                 raise self._located(_Unfit(int(c), row, error.column, error.value)) from None
         rows = np.concatenate([part.rows for part in found])
         weights = np.concatenate([part.weights for part in found]) if self._weighted else None
@@ -298,7 +298,7 @@ class _Look:
 class _Picked(NamedTuple):
     rows: NDArray[Any]
     weights: Array
-    index: NDArray[np.int64]  # within the chunk
+    numbers: NDArray[np.int64]  # within the chunk
 
 
 def _load_chunk(

@@ -27,7 +27,7 @@ class DaskRows:
 
     def __init__(self, X: Any, sample_weight: Any = None) -> None:
         column = sample_weight if isinstance(sample_weight, str) else None
-        if not hasattr(X, "ndim"):
+        if not isinstance(getattr(X, "ndim", None), int):  # a Delayed has every attribute
             raise TypeError(
                 f"X is a {type(X).__name__} of Dask, which holds no rows and columns. Give a Dask "
                 "array or data frame; see dask.array.from_delayed and Bag.to_dataframe."
@@ -119,6 +119,4 @@ class DaskRows:
 
 
 def _mismatch(shape: tuple[int, ...], n_rows: int) -> str:
-    return (
-        f"sample_weight.shape == {shape}, but X has {n_rows} rows: one weight for each row of X."
-    )
+    return f"sample_weight.shape == {shape}, but X has {n_rows} rows: one weight for each row of X."
