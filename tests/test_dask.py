@@ -156,7 +156,7 @@ def test_bad_rows_are_named():
     ("X", "w", "error", "text"),
     [
         (da.zeros(5), None, ValueError, "Expected 2D array, got 1D"),
-        (dask.delayed(1), None, TypeError, "a Delayed of Dask"),
+        (dask.delayed(1), None, TypeError, "Delayed.* of Dask"),
         (da.zeros((1, 2)), None, ValueError, "minimum of 2 is required"),
         (da.zeros((9, 2), chunks=3), "w", ValueError, "no named columns"),
         (da.zeros((9, 2), chunks=3), np.ones(8), ValueError, "X has 9 rows"),
@@ -235,4 +235,5 @@ def test_the_death_of_a_worker_changes_nothing(client, monkeypatch):
     thread.join(60)
     assert outcome, "the fit hangs"
     assert killer.calls == 8
+    assert killer.pid not in client.run(os.getpid).values()
     assert_same(outcome[0], expected)
