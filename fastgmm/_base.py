@@ -92,14 +92,17 @@ class BaseMixture(CallbackSupport, MixtureInference):
             never copied whole. So are HDF5 data sets, Zarr arrays, pyarrow tables and data sets,
             pandas and polars data frames; the path of a ``.npy`` file, a ``.parquet`` file or a
             folder of such; `Parquet` and `Batches`. The result has the same bits for all of them.
-            Up to 64 MB are read once and kept.
+            Up to 64 MB are read once and kept. Dask arrays and data frames stay on the workers
+            of the current client, one task a pass for each chunk; what ``predict`` and the like
+            return for them is lazy.
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (n_samples,), or str, default=None
             How often each row counts, non-negative; or the name of a column of X, which is then
-            no feature. From a given start (``weights_init``,
-            ``means_init`` and ``precisions_init``) a weight of 2 is the row twice and a weight
-            of 0 no row at all, to rounding; rows of weight 0 are never chosen as seeds.
+            no feature; or a 1-D Dask array with the row chunks of a Dask X. From a given start
+            (``weights_init``, ``means_init`` and ``precisions_init``) a weight of 2 is the row
+            twice and a weight of 0 no row at all, to rounding; rows of weight 0 are never chosen
+            as seeds.
 
         Returns
         -------

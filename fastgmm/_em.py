@@ -90,7 +90,7 @@ def run_em(
     """
     bounds = list(earlier)
     bound, converged, stats = previous_bound, False, None
-    passes = EMPasses(source.n_rows)
+    passes = EMPasses(source.n_rows, prune=source.shares_memory)
     for number in range(len(bounds) + 1, max_iter + 1):
         began = time.perf_counter()
         stats = gather(source, structure, rule, params, scatter, passes)

@@ -127,7 +127,10 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         zeros = np.zeros(len(self.means_))
         zeros.flags.writeable = False
         bare = params._replace(constants=zeros)
-        densities = self._map(X, COMPONENT_LOG_DENSITIES, bare)
+        densities: Any = self._map(X, COMPONENT_LOG_DENSITIES, bare)
+        if not isinstance(densities, np.ndarray):  # lazy: nothing is there to be overwritten
+            lazy: NDArray[Any] = np.sqrt(2.0 * np.abs(densities))
+            return lazy
         np.abs(densities, out=densities)  # they are -distance^2 / 2, and -0 at a mean
         densities *= 2.0
         distances: NDArray[Any] = np.sqrt(densities, out=densities)

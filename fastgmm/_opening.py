@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._sources import ArraySource, RowSource, StreamSource, _scratch
+from ._sources import (
+    ArraySource,
+    DaskRows,
+    DaskSource,
+    RowSource,
+    StreamSource,
+    _scratch,
+    is_dask,
+)
 from ._sources._arrow import ArrowReader, Parquet
 from ._sources._readers import (
     ONE_SHOT,
@@ -44,6 +52,8 @@ def open_source(
 
     sample_weight : array-like of shape (n,), the name of a column, or None.
     """
+    if is_dask(X):
+        return _open_dask(estimator, X, workers, sample_weight, reset=reset)
     weight = sample_weight if isinstance(sample_weight, str) else None
     X = _from_path(X)
     reader = _reader(estimator, X, weight, reset=reset)
@@ -66,6 +76,20 @@ def open_source(
         return stream
     source = stream.settled()
     source.limit = largest_fittable(source.dtype, source.n_rows)
+    return source
+
+
+def _open_dask(
+    estimator: Any, X: Any, workers: Workers, sample_weight: Any, *, reset: bool
+) -> DaskSource:
+    given = DaskRows(X, sample_weight)
+    check_rows(estimator, given.head, reset=reset)
+    given.settle()
+    source = DaskSource(given, workers, persist=reset)
+    if reset:
+        if source.n_rows < 2:
+            check_rows(estimator, given.head[: source.n_rows], reset=True)  # its text on too few
+        source.limit = largest_fittable(source.dtype, source.n_rows)
     return source
 
 

@@ -2,16 +2,21 @@
 
 from ._array import ArraySource
 from ._base import RowSource, UnfitRow, block_rows, check_any_weight, check_weights_of_rows
+from ._dask import DaskSource
+from ._dask_rows import DaskRows, is_dask
 from ._scratch import scratch_array
 from ._stream import StreamSource
 
 __all__ = [
     "ArraySource",
+    "DaskRows",
+    "DaskSource",
     "RowSource",
     "StreamSource",
     "UnfitRow",
     "block_rows",
     "check_any_weight",
     "check_weights_of_rows",
+    "is_dask",
     "scratch_array",
 ]

@@ -19,6 +19,8 @@ class ArraySource:
     Every entry must be finite, and smaller than ``limit`` in size; with ``checked`` that is known.
     """
 
+    shares_memory = True
+
     def __init__(
         self,
         X: NDArray[Any],

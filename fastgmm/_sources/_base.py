@@ -73,6 +73,8 @@ class RowSource(Protocol):
 
     n_features: int
     dtype: np.dtype[Any]
+    limit: float  # all entries must be smaller in size
+    shares_memory: bool  # whether passes can write to arrays of the driver
 
     @property
     def n_rows(self) -> int:

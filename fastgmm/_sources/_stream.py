@@ -46,6 +46,8 @@ class StreamSource:
     ``sample_weight`` are weights by row number, if the reader gives none.
     """
 
+    shares_memory = True
+
     def __init__(
         self,
         reader: Reader,
