@@ -81,7 +81,7 @@ class GaussianMixture(PartialFit):
     init_size : int or None, default=None
         The most rows a start is found from. Of more rows, a random sample of as many is used.
         None: 2**22. As many as the data has, or more: the start of scikit-learn.
-    step_power : float, default=0.7
+    step_power : float, default=0.6
         For ``partial_fit``: how fast its steps ``(t + step_offset) ** -step_power`` shrink, in
         (0.5, 1]. Near 0.5 old rows are soon forgotten, with 1 all rows count about the same.
     step_offset : float, default=2.0
@@ -197,7 +197,7 @@ class GaussianMixture(PartialFit):
         verbose_interval: int = 10,
         n_threads: int | None = None,
         init_size: int | None = None,
-        step_power: float = 0.7,
+        step_power: float = 0.6,
         step_offset: float = 2.0,
         incremental_groups: int = 1,
     ) -> None:
