@@ -77,12 +77,12 @@ class PartialFit(BaseMixture):
         Notes
         -----
         *The first rows.* The first batch is fitted as ``fit`` would (start, ``max_iter`` and
-        ``n_init`` included), but to a tenth of ``tol``: later steps are few. While fewer rows have come than ten times those that determine
-        all components (10 K (d + 1) for full covariances, 20 K for 'tied', 'diag' and
-        'spherical'), they are kept in ``first_rows_`` and fitted anew with each batch, in which
-        the order of the components may change. A step from fewer rows would be wild. No later
-        batch makes up for a bad start: ``n_init=10`` costs no more than ten fits of the first
-        batch, which should be no small one.
+        ``n_init`` included), but to a tenth of ``tol``: later steps are few. While fewer rows have
+        come than ten times those that determine all components (10 K (d + 1) for full covariances,
+        20 K for 'tied', 'diag' and 'spherical'), they are kept in ``first_rows_`` and fitted anew
+        with each batch, in which the order of the components may change. A step from fewer rows
+        would be wild. No later batch makes up for a bad start: ``n_init=10`` costs no more than ten
+        fits of the first batch, which should be no small one.
 
         *Small batches.* Later batches with fewer rows than that take a smaller step: m batches of
         1/m of that size fade older rows as much as one batch of it.
