@@ -1,5 +1,6 @@
 """``partial_fit``: a mixture estimator that takes in one batch of rows after the other."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +24,9 @@ from ._validation import (
 )
 
 Array = NDArray[np.float64]
+
+# The steps of a whole stream add up to a few EM iterations: a start halfway up would stay there.
+_FIRST_TOL = 0.1
 
 
 class PartialFit(BaseMixture):
@@ -72,13 +76,13 @@ class PartialFit(BaseMixture):
 
         Notes
         -----
-        *The first rows.* The first batch is fitted as ``fit`` would (start, ``max_iter``, ``tol``
-        and ``n_init`` included). While fewer rows have come than ten times those that determine
-        all components (10 K (d + 1) for full covariances, 20 K for 'tied', 'diag' and
-        'spherical'), they are kept in ``first_rows_`` and fitted anew with each batch, in which
-        the order of the components may change. A step from fewer rows would be wild. No later
-        batch makes up for a bad start: ``n_init=10`` costs no more than ten fits of the first
-        batch, which should be no small one.
+        *The first rows.* The first batch is fitted as ``fit`` would (start, ``max_iter`` and
+        ``n_init`` included), but to a tenth of ``tol``: later steps are few. While fewer rows have
+        come than ten times those that determine all components (10 K (d + 1) for full covariances,
+        20 K for 'tied', 'diag' and 'spherical'), they are kept in ``first_rows_`` and fitted anew
+        with each batch, in which the order of the components may change. A step from fewer rows
+        would be wild. No later batch makes up for a bad start: ``n_init=10`` costs no more than ten
+        fits of the first batch, which should be no small one.
 
         *Small batches.* Later batches with fewer rows than that take a smaller step: m batches of
         1/m of that size fade older rows as much as one batch of it.
@@ -166,6 +170,7 @@ class PartialFit(BaseMixture):
         every = None if (weights == 1.0).all() else weights
         whole = ArraySource(rows, source._workers, every, largest_fittable(rows.dtype, len(rows)))
         settings = self._settings(rows.shape[1])
+        settings = replace(settings, tol=_FIRST_TOL * settings.tol)
         outcome = fit_best_of(whole, settings, check_random_state(self.random_state), None)
         best = outcome.best
         step = Step(best.params, best.bound, float(weights.sum()))

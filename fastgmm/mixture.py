@@ -83,7 +83,7 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
         None: all of up to 2**22 rows; of more rows max(2**23 // n_features, 64 * n_components),
         64 MB or so of float64 numbers, so that memory is bounded. As many as the data has, or
         more: the start of scikit-learn.
-    step_power : float, default=0.7
+    step_power : float, default=0.6
         For ``partial_fit``: how fast its steps ``(t + step_offset) ** -step_power`` shrink, in
         (0.5, 1]. Near 0.5 old rows are soon forgotten, with 1 all rows count about the same.
     step_offset : float, default=2.0
@@ -187,7 +187,7 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
         verbose_interval: int = 10,
         n_threads: int | None = None,
         init_size: int | None = None,
-        step_power: float = 0.7,
+        step_power: float = 0.6,
         step_offset: float = 2.0,
         incremental_groups: int = 1,
     ) -> None:
