@@ -319,7 +319,7 @@ def test_what_does_not_suit_is_never_tried(n, d, k):
 
 def em(X, truth, n_threads, *, weights=None, prune=True, max_iter=6, monkeypatch=None):
     if monkeypatch is not None:
-        monkeypatch.setattr("fastgmm._em.EMPasses", lambda n: EMPasses(n, prune=prune))
+        monkeypatch.setattr("fastgmm._em.EMPasses", lambda n, **_: EMPasses(n, prune=prune))
     with Workers(n_threads) as workers:
         source = ArraySource(X, workers, weights)
         rule = MaximumLikelihood(FULL, 1e-6, None)

@@ -346,7 +346,7 @@ def scatter_of(X):
 
 def em(X, truth, n_threads, *, prune=True, monkeypatch=None):
     if monkeypatch is not None:
-        monkeypatch.setattr("fastgmm._em.EMPasses", lambda n: EMPasses(n, prune=prune))
+        monkeypatch.setattr("fastgmm._em.EMPasses", lambda n, **_: EMPasses(n, prune=prune))
     structure = STRUCTURES[truth.covariance_type]
     with Workers(n_threads) as workers:
         source = ArraySource(X, workers, None)
