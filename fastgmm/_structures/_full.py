@@ -8,21 +8,20 @@ from .._precision import float32_will_do
 from .._stats import SufficientStats, unpack
 from ._base import Array, CovarianceStructure, Params, Rng, Scatter
 from ._matrices import (
+    Matrices,
     add_to_diagonal,
     central_products,
     from_factor,
     inverse_cholesky,
-    log_diagonal,
     reverse_cholesky,
 )
 from ._records import constants_of, triangular, triangular_float32
 
 
-class Full:
+class Full(Matrices):
     """Each component has a covariance matrix of its own: (K, d, d)."""
 
     name = "full"
-    has_matrices = True
     needs_scatter = False
 
     def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -30,9 +29,6 @@ class Full:
 
     def n_parameters(self, n_components: int, n_features: int) -> int:
         return n_components * n_features * (n_features + 1) // 2
-
-    def second_columns(self, n_features: int) -> int:
-        return n_features * (n_features + 1) // 2
 
     def covariances(
         self, stats: SufficientStats, means: Array, mass: Array, reg: float, scatter: Scatter | None
@@ -43,10 +39,6 @@ class Full:
         rows, columns = np.tril_indices(d)
         packed: Array = add_to_diagonal(covariances.copy(), -reg)[:, rows, columns]
         return mass[:, None] * packed
-
-    def mean_distances(self, precisions_cholesky: Array, covariances: Array, d: int) -> Array:
-        distances: Array = (self.precisions(precisions_cholesky) * covariances).sum(axis=(-2, -1))
-        return distances
 
     def by_parts(self) -> CovarianceStructure:
         return self
@@ -62,9 +54,6 @@ class Full:
 
     def precisions_cholesky_from_precisions(self, precisions: Array) -> Array:
         return np.stack([reverse_cholesky(precision) for precision in precisions])
-
-    def precisions(self, precisions_cholesky: Array) -> Array:
-        return precisions_cholesky @ precisions_cholesky.transpose(0, 2, 1)
 
     def covariances_from_factors(self, precisions_cholesky: Array) -> Array:
         return np.stack([from_factor(factor) for factor in precisions_cholesky])
@@ -87,9 +76,6 @@ class Full:
             return triangular_float32(params.means, factors, constants)
         return triangular(params.means, factors, constants)
 
-    def log_determinants(self, precisions_cholesky: Array, n_features: int) -> Array:
-        return log_diagonal(precisions_cholesky)
-
     def pooled(self, values: Array) -> Array:
         return values
 
@@ -101,9 +87,6 @@ class Full:
     ) -> float:
         about = unpack(stats.second, stats.reference.shape[1])
         return float(np.sum(self.precisions(precisions_cholesky) * about))
-
-    def compact(self, matrix: Array) -> Array:
-        return matrix
 
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return matrices.copy()

@@ -5,8 +5,32 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 
 from .._kernels.algebra import central_covariances, inverse_factors
 from .._stats import SufficientStats
-from ._base import Array, IllDefinedCovariance
+from ._base import Array, CovarianceStructure, IllDefinedCovariance
 from ._records import readonly
+
+
+class Matrices(CovarianceStructure):
+    """What types with covariance matrices do the same way."""
+
+    has_matrices = True
+
+    def second_columns(self, n_features: int) -> int:
+        return n_features * (n_features + 1) // 2
+
+    def mean_distances(self, precisions_cholesky: Array, covariances: Array, d: int) -> Array:
+        distances: Array = (self.precisions(precisions_cholesky) * covariances).sum(axis=(-2, -1))
+        return distances
+
+    def precisions(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky @ precisions_cholesky.swapaxes(-2, -1)
+
+    def log_determinants(self, precisions_cholesky: Array, n_features: int) -> Array:
+        diagonal: Array = np.diagonal(precisions_cholesky, axis1=-2, axis2=-1)
+        logs: Array = np.log(diagonal).sum(axis=-1)
+        return logs
+
+    def compact(self, matrix: Array) -> Array:
+        return matrix
 
 
 def inverse_cholesky(covariances: Array) -> Array:
@@ -52,10 +76,3 @@ def add_to_diagonal(matrices: Array, value: float) -> Array:
     d = matrices.shape[-1]
     matrices[..., np.arange(d), np.arange(d)] += value
     return matrices
-
-
-def log_diagonal(factors: Array) -> Array:
-    """Return the log-determinants of triangular factors (..., d, d)."""
-    diagonal: Array = np.diagonal(factors, axis1=-2, axis2=-1)
-    logs: Array = np.log(diagonal).sum(axis=-1)
-    return logs

@@ -18,16 +18,19 @@ def readonly(array: Array, dtype: DTypeLike = np.float64) -> Array:
 
 
 def constants_of(log_weights: Array, log_determinants: Array, d: int) -> Array:
+    """Return the constants (K,) of the log-densities, log-weights included."""
     return readonly(log_weights + log_determinants - 0.5 * d * math.log(2.0 * math.pi))
 
 
 def triangular(means: Array, factors: Array, constants: Array) -> Triangular:
+    """Return components with a factor each (K, d, d), lower triangular."""
     shared = readonly(means)
     nothing = readonly(np.empty((0, 0)))
     return Triangular(shared, shared, readonly(pack(factors)), constants, nothing)
 
 
 def triangular_float32(means: Array, factors: Array, constants: Array) -> Triangular:
+    """Return the same for float32 rows in float32 tiles."""
     centres = readonly(means, np.float32)
     rounded = readonly(centres)
     return TriangularFloat32(
@@ -40,6 +43,7 @@ def triangular_float32(means: Array, factors: Array, constants: Array) -> Triang
 
 
 def unwhitened(means: Array, precisions: Array, constants: Array, moments: int) -> Scaled:
+    """Return components with precisions (K, d) or (K, 1); moments: how many are gathered."""
     shared = readonly(means)
     return Scaled(
         means=shared,

@@ -9,7 +9,7 @@ from ._base import Array, CovarianceStructure, IllDefinedCovariance, Params, Rng
 from ._records import constants_of, unwhitened
 
 
-class _Variances:
+class _Variances(CovarianceStructure):
     """What types with variances along the axes alone do the same way."""
 
     has_matrices = False
@@ -31,10 +31,23 @@ class _Variances:
         return 2
 
     def by_parts(self) -> CovarianceStructure:
-        return self  # type: ignore[return-value]  # the types below have the rest
+        return self
 
     def pooled(self, values: Array) -> Array:
         return values
+
+    def kernel_params(
+        self,
+        params: Params,
+        log_weights: Array,
+        scatter: Scatter | None,
+        dtype: DTypeLike = np.float64,
+    ) -> KernelParams:
+        d = params.means.shape[1]
+        roots = params.precisions_cholesky
+        constants = constants_of(log_weights, self.log_determinants(roots, d), d)
+        precisions = self.precisions(roots).reshape(len(roots), -1)
+        return unwhitened(params.means, precisions, constants, self.second_columns(d))
 
     def draw(self, rng: Rng, mean: Array, covariances: Array, k: int, n: int) -> Array:
         draws: Array = mean + rng.standard_normal(size=(n, mean.size)) * np.sqrt(covariances[k])
@@ -71,18 +84,6 @@ class Diagonal(_Variances):
         self, rows: Array, mass: float, reg: float, scatter: Scatter | None
     ) -> Array:
         return _raw_variances(rows, mass, reg)
-
-    def kernel_params(
-        self,
-        params: Params,
-        log_weights: Array,
-        scatter: Scatter | None,
-        dtype: DTypeLike = np.float64,
-    ) -> KernelParams:
-        d = params.means.shape[1]
-        roots = params.precisions_cholesky
-        constants = constants_of(log_weights, self.log_determinants(roots, d), d)
-        return unwhitened(params.means, roots**2, constants, d)
 
     def log_determinants(self, precisions_cholesky: Array, n_features: int) -> Array:
         logs: Array = np.log(precisions_cholesky).sum(axis=1)
@@ -138,18 +139,6 @@ class Spherical(_Variances):
     ) -> Array:
         variances: Array = _raw_variances(rows, mass, reg).mean(axis=1)
         return variances
-
-    def kernel_params(
-        self,
-        params: Params,
-        log_weights: Array,
-        scatter: Scatter | None,
-        dtype: DTypeLike = np.float64,
-    ) -> KernelParams:
-        d = params.means.shape[1]
-        roots = params.precisions_cholesky
-        constants = constants_of(log_weights, self.log_determinants(roots, d), d)
-        return unwhitened(params.means, roots[:, None] ** 2, constants, 1)
 
     def log_determinants(self, precisions_cholesky: Array, n_features: int) -> Array:
         logs: Array = n_features * np.log(precisions_cholesky)

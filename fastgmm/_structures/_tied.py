@@ -8,11 +8,11 @@ from .._kernels.scaled import Scaled
 from .._stats import SufficientStats, unpack
 from ._base import Array, CovarianceStructure, Params, Rng, Scatter
 from ._matrices import (
+    Matrices,
     add_to_diagonal,
     central_products,
     from_factor,
     inverse_cholesky,
-    log_diagonal,
     reverse_cholesky,
 )
 from ._records import constants_of, readonly, triangular
@@ -22,20 +22,16 @@ from ._records import constants_of, readonly, triangular
 _MAX_BETWEEN_TO_WITHIN = 1e6
 
 
-class Tied:
+class Tied(Matrices):
     """All components share one covariance matrix: (d, d)."""
 
     name = "tied"
-    has_matrices = True
     needs_scatter = True
 
     def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
         return n_features, n_features
 
     def n_parameters(self, n_components: int, n_features: int) -> int:
-        return n_features * (n_features + 1) // 2
-
-    def second_columns(self, n_features: int) -> int:
         return n_features * (n_features + 1) // 2
 
     def covariances(
@@ -54,10 +50,6 @@ class Tied:
         rows, columns = np.tril_indices(d)
         packed: Array = add_to_diagonal(covariances.copy(), -reg)[rows, columns]
         return mass[:, None] * packed
-
-    def mean_distances(self, precisions_cholesky: Array, covariances: Array, d: int) -> Array:
-        distances: Array = (self.precisions(precisions_cholesky) * covariances).sum(axis=(-2, -1))
-        return distances
 
     def by_parts(self) -> CovarianceStructure:
         return TiedByParts()
@@ -86,9 +78,6 @@ class Tied:
     def precisions_cholesky_from_precisions(self, precisions: Array) -> Array:
         return reverse_cholesky(precisions)
 
-    def precisions(self, precisions_cholesky: Array) -> Array:
-        return precisions_cholesky @ precisions_cholesky.T
-
     def covariances_from_factors(self, precisions_cholesky: Array) -> Array:
         return from_factor(precisions_cholesky)
 
@@ -106,24 +95,11 @@ class Tied:
         n_components, d = params.means.shape
         logs = self.log_determinants(params.precisions_cholesky, d)
         constants = constants_of(log_weights, logs, d)
-        origin = params.weights @ params.means / params.weights.sum()
-        centres = (params.means - origin) @ factor.T
-        # Whitened centres that lie far apart tell that subtracting them would cost digits.
-        between = (params.weights[:, None] * centres**2).sum(axis=0).max()
-        if not between <= _MAX_BETWEEN_TO_WITHIN:
-            return triangular(params.means, np.repeat(factor[None], n_components, 0), constants)
-        return Scaled(
-            means=readonly(params.means),
-            centres=readonly(centres),
-            precisions=readonly(np.ones((n_components, 1))),
-            constants=constants,
-            factor=factor,
-            origin=readonly(origin),
-            moments=readonly(np.empty(0)),
-        )
-
-    def log_determinants(self, precisions_cholesky: Array, n_features: int) -> Array:
-        return log_diagonal(precisions_cholesky)
+        # a pass over whitened rows gathers no second moments: the scatter stands for them
+        whitened = _whitened(params, factor, constants) if self.needs_scatter else None
+        if whitened is not None:
+            return whitened
+        return triangular(params.means, np.repeat(factor[None], n_components, 0), constants)
 
     def pooled(self, values: Array) -> Array:
         return np.asarray(values.sum() / len(values))
@@ -144,9 +120,6 @@ class Tied:
             about = scatter.matrix - cross - cross.T
         return float(np.sum(self.precisions(precisions_cholesky) * about))
 
-    def compact(self, matrix: Array) -> Array:
-        return matrix
-
     def full(self, matrices: Array, n_components: int, n_features: int) -> Array:
         return np.repeat(matrices[None], n_components, axis=0)
 
@@ -163,17 +136,26 @@ class TiedByParts(Tied):
 
     needs_scatter = False
 
-    def kernel_params(
-        self,
-        params: Params,
-        log_weights: Array,
-        scatter: Scatter | None,
-        dtype: DTypeLike = np.float64,
-    ) -> KernelParams:
-        factor = params.precisions_cholesky.T
-        n_components, d = params.means.shape
-        constants = constants_of(log_weights, log_diagonal(factor), d)
-        return triangular(params.means, np.repeat(factor[None], n_components, 0), constants)
+
+def _whitened(params: Params, factor: Array, constants: Array) -> Scaled | None:
+    """Return what kernels read that whiten rows once for all components, or None.
+
+    Whitened centres that lie far apart tell that subtracting them would cost digits.
+    """
+    origin = params.weights @ params.means / params.weights.sum()
+    centres = (params.means - origin) @ factor.T
+    between = (params.weights[:, None] * centres**2).sum(axis=0).max()
+    if not between <= _MAX_BETWEEN_TO_WITHIN:
+        return None
+    return Scaled(
+        means=readonly(params.means),
+        centres=readonly(centres),
+        precisions=readonly(np.ones((len(centres), 1))),
+        constants=constants,
+        factor=factor,
+        origin=readonly(origin),
+        moments=readonly(np.empty(0)),
+    )
 
 
 def _within(scatter: Scatter, stats: SufficientStats, mass: Array) -> Array:
