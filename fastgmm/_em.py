@@ -62,6 +62,42 @@ def gather(
     return stats
 
 
+def report(
+    observers: Sequence[Observer],
+    params: Params,
+    bounds: Sequence[float],
+    *,
+    change: float,
+    run: int,
+    rows: int,
+    began: float,
+    converged: bool,
+) -> bool:
+    """Tell observers of the iteration that has just led to these parameters.
+
+    bounds : of all iterations of the run so far.
+    began : when the iteration did, by ``time.perf_counter``.
+
+    Return whether one of them asks to stop; the others hear of it all the same.
+    """
+    if not observers:
+        return False
+    iteration = Iteration(
+        init=run,
+        number=len(bounds),
+        bound=bounds[-1],
+        change=change,
+        seconds=time.perf_counter() - began,
+        rows=rows,
+        converged=converged,
+        params=params,
+    )
+    stop = False
+    for observer in observers:
+        stop |= bool(observer.iteration_ends(iteration))
+    return stop
+
+
 def run_em(
     source: RowSource,
     structure: CovarianceStructure,
@@ -91,7 +127,7 @@ def run_em(
     bounds = list(earlier)
     bound, converged, stats = previous_bound, False, None
     passes = EMPasses(source.n_rows, prune=source.shares_memory)
-    for number in range(len(bounds) + 1, max_iter + 1):
+    while len(bounds) < max_iter:
         began = time.perf_counter()
         stats = gather(source, structure, rule, params, scatter, passes)
         before, params = params, rule.update(stats)
@@ -99,20 +135,16 @@ def run_em(
         bounds.append(bound)
         change = bound - previous
         converged = bool(abs(change) < tol)
-        stop = converged
-        if observers:
-            iteration = Iteration(
-                init=run,
-                number=number,
-                bound=bound,
-                change=change,
-                seconds=time.perf_counter() - began,
-                rows=source.n_rows,
-                converged=converged,
-                params=params,
-            )
-            for observer in observers:
-                stop |= bool(observer.iteration_ends(iteration))
-        if stop:
+        stop = report(
+            observers,
+            params,
+            bounds,
+            change=change,
+            run=run,
+            rows=source.n_rows,
+            began=began,
+            converged=converged,
+        )
+        if stop or converged:
             break
     return EMResult(params, len(bounds), converged, bounds, stats)

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._em import EMResult, gather, run_em
-from ._observers import Iteration, Observer
+from ._em import EMResult, gather, report, run_em
+from ._observers import Observer
 from ._passes import ReducePass
 from ._pruning import EMPasses
 from ._rules import MaximumLikelihood, log_weights
@@ -151,20 +151,16 @@ def run_incremental(
         total = stats.log_likelihood + expected_log_likelihood(parts, stats, params)
         previous, bound = bound, total / stats.weight
         bounds.append(bound)
-        stop = False
-        if observers:
-            iteration = Iteration(
-                init=run,
-                number=len(bounds),
-                bound=bound,
-                change=bound - previous,
-                seconds=time.perf_counter() - began,
-                rows=source.n_rows,
-                converged=False,
-                params=params,
-            )
-            for observer in observers:
-                stop |= bool(observer.iteration_ends(iteration))
+        stop = report(
+            observers,
+            params,
+            bounds,
+            change=bound - previous,
+            run=run,
+            rows=source.n_rows,
+            began=began,
+            converged=False,
+        )
         if stop:
             return EMResult(params, len(bounds), False, bounds, stats)
         small = bool(abs(bound - previous) < tol)

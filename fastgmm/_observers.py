@@ -1,7 +1,7 @@
 """What an EM loop tells whoever watches it.
 
 The loop knows observers only by this protocol; verbose output and callbacks are two of them. With
-no observers the loop builds no `Iteration`, copies no parameters and reads no clock for them.
+no observers it builds no `Iteration`.
 """
 
 from typing import NamedTuple, Protocol

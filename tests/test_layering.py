@@ -104,7 +104,8 @@ MAY_IMPORT = {
     | LOOPS
     | {"pandas", "fastgmm", "fastgmm.plot", "fastgmm._threads", "fastgmm._warnings"},
     # public names only
-    "io": NUMPY | {"fastgmm", "fastgmm.bayesian", "fastgmm.mixture"},
+    "io": NUMPY | {"fastgmm", "fastgmm._model_checks", "fastgmm.bayesian", "fastgmm.mixture"},
+    "_model_checks": NUMPY,
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
     "_pixels": NUMPY,
     "image": NUMPY | SKLEARN | {"fastgmm", "fastgmm._pixels"},
