@@ -46,10 +46,10 @@ def padded(d: int, width: int = 8) -> int:
 
 
 @device
-def load_tile(X: Rows, start: int, x: Array) -> None:
-    """Transpose the rows of X (n, d) from ``start`` on into x; rows past the last repeat it."""
+def load_tile(X: Rows, start: int, b: int, x: Array) -> None:
+    """Transpose b rows of X (n, d) from ``start`` on into x; rows past the last repeat it."""
     n, d = X.shape
-    b, lanes = tile_rows(d, x.itemsize), lanes_of(x.itemsize)
+    lanes = lanes_of(x.itemsize)
     data = X.reshape(n * d)
     if d <= FEW and start + b <= n:
         load_few(data, start, d, x, b)
