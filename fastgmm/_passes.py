@@ -298,6 +298,7 @@ class MapPass:
 
     def worker(self) -> Callable[[Block, NDArray[Any]], None]:
         scratch = np.empty(em_pass.scratch_size(self.params))
+        narrow = self.dtype != np.float64
 
         def run(block: Block, out: NDArray[Any]) -> None:
             if self.what == LABEL:
@@ -306,12 +307,14 @@ class MapPass:
             target = wide = out.reshape(len(out), -1)
             if self.function is not None:
                 target = np.empty((len(out), len(self.params.means)))
-            elif wide.dtype != np.float64:
+            elif narrow:
                 target = np.empty(wide.shape)
             em_pass.map_block(block.rows, self.params, self.what, scratch, target, _NO_LONG_LABELS)
-            if target is not wide:
-                found = target if self.function is None else self.function(target)[:, None]
+            found = target if self.function is None else self.function(target)[:, None]
+            if narrow:
                 with np.errstate(over="ignore"):  # -inf is what such a log-density is in float32
                     wide[...] = found
+            elif found is not wide:
+                wide[...] = found
 
         return run
