@@ -77,6 +77,23 @@ def load_chosen(X: Rows, chosen: Indices, rows: int, whole: int, x: Array) -> No
 
 
 @device
+def choose_rows(order: Indices, start: int, rows: int, b: int, chosen: Indices) -> None:
+    """Copy b numbers of rows, the last of ``rows`` repeated."""
+    for i in range(b):
+        chosen[i] = order[start + min(i, rows - 1)]
+
+
+@device
+def choose_weights(weights: Array, chosen: Indices, rows: int, out: Array) -> None:
+    """Write the rows' weights: ones if there are none, 0 past the last."""
+    for i in range(out.shape[0]):
+        out[i] = 1.0 if i < rows else 0.0
+    if weights.shape[0] > 0:
+        for i in range(rows):
+            out[i] = weights[chosen[i]]
+
+
+@device
 def load_weights(weights: Array, start: int, rows: int, out: Array) -> None:
     """Write the weights of a tile's rows to out (b,): ones if there are none, 0 past the last."""
     for i in range(out.shape[0]):
