@@ -20,6 +20,7 @@ from ._passes import (
     AssignPass,
     Candidates,
     LabelledPass,
+    LabelledProductsPass,
     MovingCentres,
     OwnDistancePass,
     SeedPass,
@@ -288,5 +289,8 @@ def _square_distances(source: ArraySource, centres: Array, labels: Labels) -> Ar
 def labelled_stats(source: ArraySource, clustering: Clustering, n_second: int) -> SufficientStats:
     """Return the moments of the clusters about their centres."""
     reference = readonly(clustering.centres)
-    flat = source.reduce(LabelledPass(reference, clustering.labels, n_second))
+    if n_second > source.n_features:
+        flat = source.reduce(LabelledProductsPass(reference, clustering.labels))
+    else:
+        flat = source.reduce(LabelledPass(reference, clustering.labels, n_second))
     return SufficientStats.from_flat(flat, reference)

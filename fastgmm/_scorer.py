@@ -67,8 +67,10 @@ class Scorer:
         if len(batch) > 0:
             batch.flags.writeable = False
             self._workspace.run(Block(batch, NO_WEIGHTS, 0, 0), out)
-            out -= self._offset
-        return out if block.ndim == 2 else float(out[0])
+        if block.ndim == 1:
+            return out.item() - self._offset
+        out -= self._offset
+        return out
 
     def _check_finite(self, flat: Array) -> None:
         unfit = np.flatnonzero(~np.isfinite(flat))

@@ -94,10 +94,14 @@ MAY_IMPORT = {
     "_verbose": WATCHING,
     "bayesian": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "mixture": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
-    "outliers": NUMPY
+    "_detection": NUMPY
     | SKLEARN
     | {f"fastgmm.{name}" for name in ("_explanation", "_outlier_rules", "_scorer")}
-    | {"fastgmm._opening", "fastgmm._passes", "fastgmm._validation", "fastgmm.mixture"},
+    | {"fastgmm._opening", "fastgmm._passes", "fastgmm.mixture"},
+    "outliers": NUMPY
+    | SKLEARN
+    | {f"fastgmm.{name}" for name in ("_detection", "_explanation", "_outlier_rules", "_scorer")}
+    | {"fastgmm._opening", "fastgmm._validation", "fastgmm.mixture"},
     "selection": NUMPY
     | SKLEARN
     | ESTIMATORS

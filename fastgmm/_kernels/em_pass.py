@@ -19,6 +19,7 @@ from .kinds import (
     finish_moments,
     half_log_densities,
     nearest,
+    rows_together,
     work_size,
 )
 from .options import device, entry, shared
@@ -122,7 +123,7 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
     clear_moments(params, work)
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
-        load_tile(X, start, x)
+        load_tile(X, start, b, x)
         load_weights(weights, start, rows, tile_weights)
         begin_tile(params, x, best, work)
         half_log_densities(params, everyone, x, h, best, work)
@@ -170,13 +171,20 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
     """
     use_wide_registers()
     n_components, d = params.means.shape
-    b = tile_rows(d, params.centres.itemsize)
-    x, h, best, tile_weights, scale, total, everyone, work = regions(scratch, params)
+    width = params.centres.itemsize
+    x, whole_h, whole_best, whole_weights, whole_scale, whole_total, everyone, work = regions(
+        scratch, params
+    )
+    # A single row of live data must not cost a whole tile.
+    together = rows_together(params)
+    b = min(tile_rows(d, width), (max(1, X.shape[0]) + together - 1) // together * together)
+    h, best, tile_weights = whole_h[: n_components * b], whole_best[:b], whole_weights[:b]
+    scale, total = whole_scale[:b], whole_total[:b]
     for i in range(b):
         tile_weights[i] = 1.0
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
-        load_tile(X, start, x)
+        load_tile(X, start, b, x)
         begin_tile(params, x, best, work)
         half_log_densities(params, everyone, x, h, best, work)
         if what == LABEL:
@@ -222,7 +230,7 @@ def moments_block(
     clear_moments(params, work)
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
-        load_tile(X, start, x)
+        load_tile(X, start, b, x)
         for k in range(n_components):
             for i in range(b):
                 r = responsibilities[start + i, k] if i < rows else 0.0

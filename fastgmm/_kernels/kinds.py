@@ -52,6 +52,11 @@ def work_size(params: KernelParams) -> int:
     return int(_MODULES[type(params)].work_size(params))
 
 
+def rows_together(params: Any) -> int:
+    """Return how many rows the E-step works on at a time: a tile holds a multiple of them."""
+    return int(_MODULES[type(params)].rows_together(params))
+
+
 def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
     """Do what all components share for a tile x of b rows; begin best (b,) with -inf."""
     _MODULES[type(params)].begin_tile(params, x, best, work)
@@ -121,6 +126,7 @@ def _resolve_by_kind(function: Callable[..., Any]) -> None:
 
 if not JIT_DISABLED:
     for _function in (
+        rows_together,
         begin_tile,
         half_log_densities,
         clear_moments,

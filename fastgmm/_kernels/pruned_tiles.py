@@ -32,6 +32,8 @@ from .sorting import sort_rows
 from .tile import (
     NEVER,
     add_all,
+    choose_rows,
+    choose_weights,
     exponentiate,
     padded,
     sum_log_densities,
@@ -62,23 +64,6 @@ def scratch_for(params: KernelParams, n: int) -> Scratch:
         np.empty(n, np.int32),
         np.empty(TILE, np.int32),
     )
-
-
-@device
-def _choose(order: Indices, start: int, rows: int, b: int, chosen: Indices) -> None:
-    """Copy b numbers of rows, the last of ``rows`` repeated."""
-    for i in range(b):
-        chosen[i] = order[start + min(i, rows - 1)]
-
-
-@device
-def _choose_weights(weights: Array, chosen: Indices, rows: int, out: Array) -> None:
-    """Write the rows' weights: ones if there are none, 0 past the last."""
-    for i in range(out.shape[0]):
-        out[i] = 1.0 if i < rows else 0.0
-    if weights.shape[0] > 0:
-        for i in range(rows):
-            out[i] = weights[chosen[i]]
 
 
 @device
@@ -187,9 +172,9 @@ def pruned_tiles_block(
             b = (rows + ABREAST - 1) // ABREAST * ABREAST
             x, h, best = whole_x[: padded(d) * b], whole_h[: n_components * b], whole_best[:b]
             tile_weights, scale, total = whole_weights[:b], whole_scale[:b], whole_total[:b]
-            _choose(order, start, rows, b, chosen)
+            choose_rows(order, start, rows, b, chosen)
             gather_rows(data, chosen, b, d, x, b)
-            _choose_weights(weights, chosen, rows, tile_weights)
+            choose_weights(weights, chosen, rows, tile_weights)
             begin_tile(params, x, best, work)
             begin, count = 0, 1  # the own component; then those that it leaves in reach
             while begin < count:

@@ -37,6 +37,12 @@ def work_size(params: Scaled) -> int:
 
 
 @device
+def rows_together(params: Any) -> int:
+    """Return how many rows the functions below work on at a time: tiles hold a multiple."""
+    return ABREAST
+
+
+@device
 def _whiten(factor: Array, origin: Array, x: Array, b: int, out: Array) -> None:
     """Write factor (x - origin) to out (d b,); factor is lower triangular."""
     d = factor.shape[0]

@@ -46,10 +46,10 @@ def padded(d: int, width: int = 8) -> int:
 
 
 @device
-def load_tile(X: Rows, start: int, x: Array) -> None:
-    """Transpose the rows of X (n, d) from ``start`` on into x; rows past the last repeat it."""
+def load_tile(X: Rows, start: int, b: int, x: Array) -> None:
+    """Transpose b rows of X (n, d) from ``start`` on into x; rows past the last repeat it."""
     n, d = X.shape
-    b, lanes = tile_rows(d, x.itemsize), lanes_of(x.itemsize)
+    lanes = lanes_of(x.itemsize)
     data = X.reshape(n * d)
     if d <= FEW and start + b <= n:
         load_few(data, start, d, x, b)
@@ -74,6 +74,23 @@ def load_chosen(X: Rows, chosen: Indices, rows: int, whole: int, x: Array) -> No
     for i in range(rows, whole):
         chosen[i] = chosen[rows - 1]
     gather_rows(X.reshape(n * d), chosen, whole, d, x, b)
+
+
+@device
+def choose_rows(order: Indices, start: int, rows: int, b: int, chosen: Indices) -> None:
+    """Copy b numbers of rows, the last of ``rows`` repeated."""
+    for i in range(b):
+        chosen[i] = order[start + min(i, rows - 1)]
+
+
+@device
+def choose_weights(weights: Array, chosen: Indices, rows: int, out: Array) -> None:
+    """Write the rows' weights: ones if there are none, 0 past the last."""
+    for i in range(out.shape[0]):
+        out[i] = 1.0 if i < rows else 0.0
+    if weights.shape[0] > 0:
+        for i in range(rows):
+            out[i] = weights[chosen[i]]
 
 
 @device

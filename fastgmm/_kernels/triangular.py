@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import moments
+from . import moments, tiles, tiny
 from .arrays import Array
+from .loading import lanes_of
 from .options import device, shared, strict_device
 from .simd import LANES, fma, load, splat, store, where_less
 from .tile import tile_rows
@@ -101,6 +102,13 @@ def work_size(params: Triangular) -> int:
     """Return how much scratch the functions below need as ``work``."""
     n_components, d = map(int, params.means.shape)
     return _tile_size(d, params.centres.itemsize) + n_components * moments.cells_size(d)
+
+
+@device
+def rows_together(params: Any) -> int:
+    """Return how many rows the E-step works on at a time: tiles hold a multiple."""
+    registers = tiny.REGISTERS if params.means.shape[1] <= MOST else tiles.REGISTERS
+    return registers * lanes_of(params.centres.itemsize)
 
 
 @device
