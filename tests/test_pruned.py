@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from test_em_pass import SENTINEL, untouched, zoned
 
 from fastgmm import _pruning
-from fastgmm._em import run_em
+from fastgmm._em import Standing, run_em
 from fastgmm._kernels import pruned
 from fastgmm._kernels.em_pass import LABEL
 from fastgmm._passes import EMPass, MapPass
@@ -323,7 +323,7 @@ def em(X, truth, n_threads, *, weights=None, prune=True, max_iter=6, monkeypatch
     with Workers(n_threads) as workers:
         source = ArraySource(X, workers, weights)
         rule = MaximumLikelihood(FULL, 1e-6, None)
-        return run_em(source, FULL, rule, params_of(truth), tol=0.0, max_iter=max_iter)
+        return run_em(source, FULL, rule, Standing(params_of(truth)), tol=0.0, max_iter=max_iter)
 
 
 @pytest.mark.parametrize("distance", [12.0, 30.0])

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from test_em_pass import SENTINEL, untouched, zoned
 from test_pruned import assert_same, source_of
 
-from fastgmm._em import run_em
+from fastgmm._em import Standing, run_em
 from fastgmm._kernels import pruned_tiles
 from fastgmm._kernels.em_pass import LABEL
 from fastgmm._kernels.pruned_tiles import RINGS, TILE
@@ -353,7 +353,13 @@ def em(X, truth, n_threads, *, prune=True, monkeypatch=None):
         scatter = scatter_of(np.ascontiguousarray(X)) if structure.needs_scatter else None
         rule = MaximumLikelihood(structure, 1e-6, scatter)
         return run_em(
-            source, structure, rule, params_of(truth), tol=0.0, max_iter=6, scatter=scatter
+            source,
+            structure,
+            rule,
+            Standing(params_of(truth)),
+            tol=0.0,
+            max_iter=6,
+            scatter=scatter,
         )
 
 

@@ -20,6 +20,7 @@ class ArraySource:
     """
 
     shares_memory = True
+    random_access = True
 
     def __init__(
         self,

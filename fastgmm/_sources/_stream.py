@@ -47,6 +47,7 @@ class StreamSource:
     """
 
     shares_memory = True
+    random_access = False
 
     def __init__(
         self,
