@@ -3,6 +3,7 @@
 import os
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import ExitStack
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -14,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._callbacks import CallbackObserver, CallbackSupport, with_callbacks
-from ._checkpoint import Checkpoint, described, kept
+from ._checkpoint import Checkpoint, kept
 from ._em import Standing
 from ._inference import MixtureInference
 from ._initialise import total_weight
@@ -30,7 +31,7 @@ from ._validation import (
     ill_defined_message,
     unfit_message,
 )
-from ._verbose import VerboseObserver, write_line
+from ._verbose import VerboseObserver
 from ._warnings import FitWarning, diagnose, warn
 
 NOT_CONVERGED = (
@@ -206,7 +207,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
         self, X: Any, y: Any, sample_weight: Any, checkpoint: Any, resume: bool
     ) -> dict[str, Any]:
         """Return the fitted attributes."""
-        with Workers(self.n_threads) as workers:
+        with Workers(self.n_threads) as workers, ExitStack() as at_the_end:
             source = open_source(self, X, workers, sample_weight, reset=True)
             if source.n_counted < self.n_components:
                 raise ValueError(
@@ -218,8 +219,12 @@ class BaseMixture(CallbackSupport, MixtureInference):
             dtype = self._fitted_dtype(source.dtype)
             attributes_of = self._attributes_in(dtype)
             observers: list[Observer] = []
+            told = None
             if self.verbose:
-                observers.append(VerboseObserver(self.verbose, self.verbose_interval))
+                told = VerboseObserver(self.verbose, self.verbose_interval)
+                workers.watch = told.rows_done
+                at_the_end.callback(told.close)
+                observers.append(told)
             callbacks = None
             if self._has_callbacks:
                 callbacks = CallbackObserver(
@@ -236,8 +241,9 @@ class BaseMixture(CallbackSupport, MixtureInference):
                 with kept(checkpoint, resume, self, source, warm) as (course, note):
                     rng = check_random_state(self.random_state)
                     if course is not None:
-                        if self.verbose:
-                            write_line(f"Going on: {described(course)}")
+                        if told is not None:
+                            done = () if course.standing is None else course.standing.bounds
+                            told.goes_on(course.run, len(done))
                         if self.random_state is None:  # leave the draws of others alone
                             rng = np.random.RandomState()
                     outcome = fit_best_of(

@@ -55,9 +55,10 @@ class Checkpoint:
         The file, usually with the suffix ``.npz``. It is replaced as a whole or not at all.
     every : float, default=30.0
         The seconds from one write to the next; at least 0. A file is written between two
-        iterations: after each of them where they take longer. If writing takes long (it takes 2
-        bytes a row where pairs of rows and components are being skipped), it happens less often,
-        so that it takes a twentieth of the time at most.
+        iterations: after each of them where they take longer. If writing takes long (the file has
+        2 bytes a row where pairs of rows and components are being skipped), it happens less
+        often, so that it takes a twentieth of the time at most. 0: after each iteration, however
+        long it takes.
 
     Raises
     ------
@@ -136,14 +137,6 @@ def kept(
     keeper.finish()
 
 
-def described(course: Course) -> str:
-    """Return where a fit goes on, in the words of verbose output."""
-    text = f"Initialization {course.run}"
-    if course.standing is not None and course.standing.bounds:
-        text += f", after iteration {len(course.standing.bounds)}"
-    return text
-
-
 class _Keeper:
     """Writes how far a fit has come, often enough."""
 
@@ -203,8 +196,8 @@ class _Keeper:
             text += " with resume=True" if self._written is not None else ""
             raise OSError(error.errno, text, str(path)) from error
         self._written, self._finished = self._latest, finished
-        now = perf_counter()
-        self._due = now + max(self._checkpoint.every, _SHARE * (now - began))
+        now, every = perf_counter(), self._checkpoint.every
+        self._due = now + (max(every, _SHARE * (now - began)) if every > 0.0 else 0.0)
 
 
 def _plain(value: Any) -> Any:
@@ -243,10 +236,13 @@ def _read(
                 file, FORMAT, FORMAT_VERSION, make=lambda n, dtype: scratch_array((n,), dtype)
             )
         there = {name: decode(header[name], arrays) for name in about}
-        found = _course(decode(header["course"], arrays))
-        k = there["parameters"]["n_components"]
-        for params in _params_in(found):
-            _check_shapes(params, structure, k, there["data"]["features"])
+        differences = [text for name in about for text in _differences(there[name], about[name])]
+        if not differences:
+            course = _course(decode(header["course"], arrays))
+            _check_shapes(
+                course, structure, (there["parameters"]["n_components"], source.n_features)
+            )
+            return course, bool(header["finished"])
     except OSError:
         raise
     except Exception as error:
@@ -255,13 +251,10 @@ def _read(
             f"Cannot go on from {str(path)!r}: {error}. Delete it, or give another name, to begin "
             "anew."
         ) from error
-    differences = [text for name in about for text in _differences(there[name], about[name])]
-    if differences:
-        raise ValueError(
-            f"{str(path)!r} is the checkpoint of another fit: {'; '.join(differences)}. Give what "
-            "that fit was given; or delete the file, or give another name, to begin anew."
-        )
-    return found, bool(header["finished"])
+    raise ValueError(
+        f"{str(path)!r} is the checkpoint of another fit: {'; '.join(differences)}. Give what that "
+        "fit was given; or delete the file, or give another name, to begin anew."
+    )
 
 
 def _course(plain: dict[str, Any]) -> Course:
@@ -275,25 +268,21 @@ def _course(plain: dict[str, Any]) -> Course:
 
 def _params(plain: dict[str, Any]) -> Params:
     posterior = plain["posterior"]
-    return Params(
-        **{**plain, "posterior": None if posterior is None else Posterior(**posterior)}
-    )
+    return Params(**{**plain, "posterior": None if posterior is None else Posterior(**posterior)})
 
 
-def _params_in(course: Course) -> Iterator[Params]:
+def _check_shapes(course: Course, structure: CovarianceStructure, shape: tuple[int, int]) -> None:
+    """Raise ValueError unless kernels may be given these parameters: they trust them."""
+    expected = {
+        "weights": shape[:1],
+        "means": shape,
+        "precisions_cholesky": structure.shape(*shape),
+    }
     for part in (course.best, course.standing):
-        if part is not None:
-            yield part.params
-
-
-def _check_shapes(params: Params, structure: CovarianceStructure, k: int, d: int) -> None:
-    """Raise ValueError unless kernels may be given these: they trust their arguments."""
-    shape = structure.shape(k, d)
-    expected = {"weights": (k,), "means": (k, d), "precisions_cholesky": shape}
-    for name, wanted in expected.items():
-        array = getattr(params, name)
-        if array.shape != wanted or array.dtype != np.float64:
-            raise ValueError(f"{name} are no numbers of shape {wanted}")
+        for name, wanted in expected.items() if part is not None else ():
+            array = getattr(part.params, name)
+            if array.shape != wanted or array.dtype != np.float64:
+                raise ValueError(f"{name} are no numbers of shape {wanted}")
 
 
 # -- what tells one fit from another ------------------------------------------------------------

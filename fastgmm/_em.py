@@ -25,7 +25,7 @@ class Standing(NamedTuple):
     bounds: Sequence[float] = ()  # one for each iteration so far
     bound: float = -np.inf  # that the next one is compared with
     change: float = np.inf  # by the last iteration
-    memory: Mapping[str, Any] = {}  # what passes have learnt from those before them  # noqa: RUF012
+    memory: Mapping[str, Any] = {}  # what passes have learnt from those before them
     lasting: bool = True  # whether the next pass leaves the memory as it is
 
 

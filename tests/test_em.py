@@ -23,7 +23,7 @@ def start_for(X, kind, k, seed=0, weights=None):
     return oracle.m_step(X, r, kind, 1e-6, weights)
 
 
-def run(X, start, *, tol=1e-3, max_iter=20, reg_covar=1e-6, weights=None, n_threads=2, bound=-np.inf, **more):
+def run(X, start, *, tol=1e-3, max_iter=20, reg_covar=1e-6, weights=None, n_threads=2, **more):
     """Run our loop from the oracle's parameters."""
     structure = STRUCTURES[start.covariance_type]
     factors = structure.precisions_cholesky(start.covariances)
@@ -35,7 +35,7 @@ def run(X, start, *, tol=1e-3, max_iter=20, reg_covar=1e-6, weights=None, n_thre
         scatter = total_scatter(source) if structure.needs_scatter else None
         mean_weight = 1.0 if weights is None else weights.sum() / np.count_nonzero(weights)
         rule = MaximumLikelihood(structure, reg_covar, scatter, mean_weight)
-        begin = Standing(params, bound=bound)
+        begin = Standing(params, bound=more.pop("bound", -np.inf))
         return run_em(
             source, structure, rule, begin, tol=tol, max_iter=max_iter, scatter=scatter, **more
         )

@@ -35,17 +35,17 @@ LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._regression", "fastgmm
 ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
-        "_base", "_callback_driver", "_callbacks", "_checkpoint", "_conditioning", "_conversion", "_criteria",
-        "_history", "_inference", "_opening", "_partial_fit", "_validation", "_verbose",
-        "bayesian", "io", "mixture",
+        "_base", "_callback_driver", "_callbacks", "_checkpoint", "_conditioning", "_conversion",
+        "_criteria", "_history", "_inference", "_opening", "_partial_fit", "_validation",
+        "_verbose", "bayesian", "io", "mixture",
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
 PUBLIC_ROOMS = frozenset(
     f"fastgmm.{name}"
     for name in (
-        "_checkpoint", "_conditioning", "_history", "_sources", "_warmup", "_warnings", "bayesian", "io",
-        "mixture", "outliers", "selection",
+        "_checkpoint", "_conditioning", "_history", "_sources", "_warmup", "_warnings", "bayesian",
+        "io", "mixture", "outliers", "selection",
     )
 )  # fmt: skip
 
