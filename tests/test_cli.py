@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cli_fixtures
 import numpy as np
@@ -457,12 +458,12 @@ class TestCheckpoints:
         ],
     )
     def test_refusals(self, run, data, argv, match):
-        content = open(data, "rb").read()
+        content = Path(data).read_bytes()
         code, out, err = run("fit", data, *self.ARGV, *argv, "-q")
         assert (code, out) == (2, "")
         assert match in err
         assert err.count("\n") == 1
-        assert open(data, "rb").read() == content
+        assert Path(data).read_bytes() == content
 
     @pytest.mark.parametrize("resume", [(), ("--resume",)])
     def test_interrupt_says_how_to_go_on(self, run, data, monkeypatch, resume):

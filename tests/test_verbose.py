@@ -149,9 +149,10 @@ def test_long_passes_have_a_line_on_a_terminal(monkeypatch, clock):
     assert not pictures.pop().strip()  # what wipes the last picture
     assert 14 <= len(pictures) <= 17  # from the first second on, four a second
     assert len({len(picture) for picture in pictures}) == 1
-    middle = next(picture for picture in pictures if " 50%" in picture)
-    assert middle.rstrip() == (
-        "  Iteration 2 [##########..........]  50%, 200k rows/s, 2 s left, bound -3.25, change 0.5"
+    assert re.fullmatch(
+        r"  Iteration 2 \[#{9,10}\.{10,11}\]  (49|50|51)%, 200k rows/s, [23] s left, "
+        r"bound -3\.25, change 0\.5 *",
+        pictures[6],
     )
 
 
@@ -169,7 +170,7 @@ def test_long_passes_have_a_few_lines_elsewhere(monkeypatch, clock, capsys):
     assert lines[-1] == "Initialization did not converge."
     assert len(lines) == 6
     assert re.fullmatch(
-        r"  Iteration 2: 44%, 22\.2k rows/s, 25 s left, bound -3\.25, change 0\.5", lines[2]
+        r"  Iteration 2: 4[45]%, 22\.2k rows/s, 25 s left, bound -3\.25, change 0\.5", lines[2]
     )
 
 
