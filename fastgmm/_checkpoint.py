@@ -278,9 +278,10 @@ def _check_shapes(course: Course, structure: CovarianceStructure, shape: tuple[i
         "means": shape,
         "precisions_cholesky": structure.shape(*shape),
     }
-    for part in (course.best, course.standing):
-        for name, wanted in expected.items() if part is not None else ():
-            array = getattr(part.params, name)
+    parts = (course.best, course.standing)
+    for params in (part.params for part in parts if part is not None):
+        for name, wanted in expected.items():
+            array = getattr(params, name)
             if array.shape != wanted or array.dtype != np.float64:
                 raise ValueError(f"{name} are no numbers of shape {wanted}")
 
