@@ -1,7 +1,7 @@
 """The EM loop: one for every source, covariance structure and update rule."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +18,17 @@ from ._structures import CovarianceStructure, Params, Scatter
 Array = NDArray[np.float64]
 
 
+class Standing(NamedTuple):
+    """Where a run stands between two iterations: all it needs to go on with the same bits."""
+
+    params: Params
+    bounds: Sequence[float] = ()  # one for each iteration so far
+    bound: float = -np.inf  # that the next one is compared with
+    change: float = np.inf  # by the last iteration
+    memory: Mapping[str, Any] = {}  # what passes have learnt from those before them
+    lasting: bool = True  # whether the next pass leaves the memory as it is
+
+
 class EMResult(NamedTuple):
     """Where one run of EM ended."""
 
@@ -25,7 +36,7 @@ class EMResult(NamedTuple):
     n_iter: int
     converged: bool
     bounds: list[float]  # one for each iteration
-    last_stats: SufficientStats | None  # of the last pass
+    mass: Array | None  # (K,) that the last pass found
 
     @property
     def bound(self) -> float:
@@ -64,33 +75,29 @@ def gather(
 
 def report(
     observers: Sequence[Observer],
-    params: Params,
-    bounds: Sequence[float],
+    standing: Standing,
     *,
-    change: float,
     run: int,
     rows: int,
     began: float,
     converged: bool,
 ) -> bool:
-    """Tell observers of the iteration that has just led to these parameters.
+    """Tell observers of the iteration that has just ended.
 
-    bounds : of all iterations of the run so far.
     began : when the iteration did, by ``time.perf_counter``.
 
     Return whether one of them asks to stop; the others hear of it all the same.
     """
-    if not observers:
-        return False
     iteration = Iteration(
         init=run,
-        number=len(bounds),
-        bound=bounds[-1],
-        change=change,
+        number=len(standing.bounds),
+        bound=standing.bound,
+        change=standing.change,
         seconds=time.perf_counter() - began,
         rows=rows,
         converged=converged,
-        params=params,
+        params=standing.params,
+        standing=standing,
     )
     stop = False
     for observer in observers:
@@ -102,32 +109,33 @@ def run_em(
     source: RowSource,
     structure: CovarianceStructure,
     rule: UpdateRule,
-    params: Params,
+    standing: Standing,
     *,
     tol: float,
     max_iter: int,
     scatter: Scatter | None = None,
-    previous_bound: float = -np.inf,
     run: int = 0,
     observers: Sequence[Observer] = (),
-    earlier: Sequence[float] = (),
 ) -> EMResult:
     """Iterate E and M steps until the bound changes by less than ``tol``.
 
     The order is scikit-learn's: an E-step with the old parameters, the M-step, then the test, and
     the new parameters are kept.
 
-    earlier : bounds of iterations made before, which count.
+    standing : where the run begins, or goes on; iterations made before count.
 
     References
     ----------
     .. [1] A. Dempster, N. Laird and D. Rubin, "Maximum likelihood from incomplete data via the
        EM algorithm", J. R. Statist. Soc. B 39(1), 1977, section 2.
     """
+    params, earlier, bound, change, memory, _ = standing
     bounds = list(earlier)
-    bound, converged, stats = previous_bound, False, None
     passes = EMPasses(source.n_rows, prune=source.shares_memory)
-    while len(bounds) < max_iter:
+    passes.recall(memory)
+    converged = bool(abs(change) < tol)
+    stop = converged
+    while not stop and len(bounds) < max_iter:
         began = time.perf_counter()
         stats = gather(source, structure, rule, params, scatter, passes)
         before, params = params, rule.update(stats)
@@ -135,16 +143,23 @@ def run_em(
         bounds.append(bound)
         change = bound - previous
         converged = bool(abs(change) < tol)
-        stop = report(
-            observers,
-            params,
-            bounds,
-            change=change,
-            run=run,
-            rows=source.n_rows,
-            began=began,
-            converged=converged,
-        )
-        if stop or converged:
-            break
-    return EMResult(params, len(bounds), converged, bounds, stats)
+        stop = converged
+        if observers:
+            standing = _standing(params, bounds, change, passes.memory())
+            stop |= report(
+                observers,
+                standing,
+                run=run,
+                rows=source.n_rows,
+                began=began,
+                converged=converged,
+            )
+    return EMResult(params, len(bounds), converged, bounds, passes.mass)
+
+
+def _standing(
+    params: Params, bounds: Sequence[float], change: float, memory: Mapping[str, Any]
+) -> Standing:
+    # passes write to the keys that rows are sorted by
+    lasting = memory["keys"] is None
+    return Standing(params, list(bounds), bounds[-1], change, memory, lasting)

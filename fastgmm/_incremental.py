@@ -8,14 +8,15 @@ so the entropy is that less the expected log-likelihood, both under the E-step's
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._em import EMResult, gather, report, run_em
+from ._em import EMResult, Standing, gather, report, run_em
 from ._observers import Observer
 from ._passes import ReducePass
 from ._pruning import EMPasses
@@ -83,6 +84,11 @@ class _Kept:
         self.groups: list[SufficientStats] = []
         self.total: SufficientStats | None = None  # of the new ones
 
+    @property
+    def mass(self) -> Array | None:
+        """Return the mass (K,) over all groups after a pass."""
+        return None if self.total is None else self.total.mass
+
     def begin_pass(self, reference: Array) -> None:
         """Turn the statistics of each group into those of it and all behind it."""
         self.reference, self.total = reference, None
@@ -90,6 +96,19 @@ class _Kept:
             stats = self.groups[place].rebase(reference)
             behind = self.groups[place + 1 :]
             self.groups[place] = stats + behind[0] if behind else stats
+
+    def memory(self) -> dict[str, Any]:
+        """Return what there is between two passes."""
+        return {"groups": [stats._asdict() for stats in self.groups]}
+
+    def recall(self, memory: Mapping[str, Any], n_groups: int) -> None:
+        """Go on from what there was after a pass over so many groups."""
+        self.groups = [SufficientStats(**stats) for stats in memory.get("groups", ())]
+        if len(self.groups) not in (0, n_groups):
+            raise ValueError("the statistics of groups are not those of these rows")
+        for stats in self.groups:
+            self.reference = stats.reference
+            self.total = stats if self.total is None else self.total + stats
 
     def replace(self, place: int, stats: SufficientStats) -> SufficientStats:
         """Take in a group's new statistics, and return the sum over all groups."""
@@ -107,13 +126,12 @@ def run_incremental(
     source: RowSource,
     structure: CovarianceStructure,
     rule: MaximumLikelihood,
-    params: Params,
+    standing: Standing,
     *,
     n_groups: int,
     tol: float,
     max_iter: int,
     scatter: Scatter | None = None,
-    previous_bound: float = -np.inf,
     run: int = 0,
     observers: Sequence[Observer] = (),
 ) -> EMResult:
@@ -129,13 +147,27 @@ def run_incremental(
        and other variants", in M. Jordan (ed.), "Learning in Graphical Models", Kluwer, 1998,
        sections 4 and 5.
     """
+    batch = partial(
+        run_em,
+        source,
+        structure,
+        rule,
+        tol=tol,
+        max_iter=max_iter,
+        scatter=scatter,
+        run=run,
+        observers=observers,
+    )
+    if "keys" in standing.memory:  # the run goes on after these passes
+        return batch(standing)
     groups = groups_of(source, n_groups)
     parts = structure.by_parts()
     update = MaximumLikelihood(parts, rule.reg_covar, None, rule.mean_weight).update
-    bounds: list[float] = []
-    bound, stats = -np.inf, None
+    params, bounds = standing.params, list(standing.bounds)
+    bound = standing.bound if bounds else -np.inf
     kept = _Kept(params.means)
-    small = len(groups) == 1  # nothing to be gained
+    kept.recall(standing.memory, len(groups))
+    small = len(groups) == 1 or bool(abs(standing.change) < tol)  # nothing to be gained
     while not small and len(bounds) < max_iter:
         began = time.perf_counter()
         kept.begin_pass(params.means)
@@ -150,33 +182,19 @@ def run_incremental(
         assert stats is not None
         total = stats.log_likelihood + expected_log_likelihood(parts, stats, params)
         previous, bound = bound, total / stats.weight
+        change = bound - previous
         bounds.append(bound)
-        stop = report(
-            observers,
-            params,
-            bounds,
-            change=bound - previous,
-            run=run,
-            rows=source.n_rows,
-            began=began,
-            converged=False,
-        )
+        if observers:
+            reached = Standing(params, list(bounds), bound, change, kept.memory())
+            stop = report(
+                observers, reached, run=run, rows=source.n_rows, began=began, converged=False
+            )
+        else:
+            stop = False
         if stop:
-            return EMResult(params, len(bounds), False, bounds, stats)
-        small = bool(abs(bound - previous) < tol)
-    if len(bounds) == max_iter:
-        return EMResult(params, len(bounds), False, bounds, stats)
-    return run_em(
-        source,
-        structure,
-        rule,
-        params,
-        tol=tol,
-        max_iter=max_iter,
-        scatter=scatter,
-        # of bounds of two kinds no difference tells that EM has converged
-        previous_bound=-np.inf if bounds else previous_bound,
-        run=run,
-        observers=observers,
-        earlier=bounds,
-    )
+            return EMResult(params, len(bounds), False, bounds, kept.mass)
+        small = bool(abs(change) < tol)
+    if len(bounds) >= max_iter:
+        return EMResult(params, len(bounds), False, bounds, kept.mass)
+    # of bounds of two kinds no difference tells that EM has converged
+    return batch(Standing(params, bounds) if bounds else standing)

@@ -4,7 +4,7 @@ The loop knows observers only by this protocol; verbose output and callbacks are
 no observers it builds no `Iteration`.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,8 @@ class Iteration(NamedTuple):
         Whether this iteration met the stopping rule.
     params : Parameters
         The parameters after this iteration's M-step: float64 copies that nobody changes afterwards.
+    standing : Standing
+        Where the run stands now, with all it needs to go on from here; see ``_em``.
     """
 
     init: int
@@ -63,6 +65,7 @@ class Iteration(NamedTuple):
     rows: int
     converged: bool
     params: Parameters
+    standing: Any = None
 
 
 class Observer(Protocol):

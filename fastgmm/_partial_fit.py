@@ -171,7 +171,7 @@ class PartialFit(BaseMixture):
         whole = ArraySource(rows, source._workers, every, largest_fittable(rows.dtype, len(rows)))
         settings = self._settings(rows.shape[1])
         settings = replace(settings, tol=_FIRST_TOL * settings.tol)
-        outcome = fit_best_of(whole, settings, check_random_state(self.random_state), None)
+        outcome = fit_best_of(whole, settings, check_random_state(self.random_state))
         best = outcome.best
         step = Step(best.params, best.bound, float(weights.sum()))
         if counted >= enough_rows(self._structure, self.n_components, rows.shape[1]):

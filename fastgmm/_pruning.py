@@ -5,7 +5,7 @@ component sums up to less than ``2**-53`` of it: nothing below ``2**-53 min_k N_
 N_k the masses of the pass before.  Components of less than one row are never skipped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -236,7 +236,40 @@ class EMPasses:
         self._stage = "dense"
         self._way: Way | None = None  # that the keys belong to
         self._keys: Keys | None = None
-        self._last: SufficientStats | None = None
+        self.mass: Array | None = None  # that the last pass found
+        self._weight = 0.0
+
+    def memory(self) -> dict[str, Any]:
+        """Return what was learnt: with it, and the parameters, the next pass has the same bits.
+
+        The array of keys is the one that passes write to.
+        """
+        ways = list(_WAYS.values())
+        return {
+            "prune": self.prune,
+            "wait": self._wait,
+            "interval": self._interval,
+            "stage": self._stage,
+            "way": None if self._way is None else ways.index(self._way),
+            "keys": self._keys,
+            "mass": self.mass,
+            "weight": self._weight,
+        }
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Go on from what passes over the same rows had learnt."""
+        if not memory:
+            return
+        way, keys = memory["way"], memory["keys"]
+        self._way = None if way is None else list(_WAYS.values())[way]
+        if keys is not None:
+            most = 0 if self._way is None else len(memory["mass"]) * self._way.keys
+            if keys.shape != (self.n_rows,) or keys.dtype != np.uint16 or keys.max() >= most:
+                raise ValueError("what was learnt of these rows is of other rows")
+        self._keys = keys
+        self.prune, self._stage = memory["prune"], memory["stage"]
+        self._wait, self._interval = memory["wait"], memory["interval"]
+        self.mass, self._weight = memory["mass"], memory["weight"]
 
     def run(self, reduce: Callable[[ReducePass], Array], params: KernelParams) -> SufficientStats:
         """Make a pass over all rows and return its statistics."""
@@ -249,13 +282,14 @@ class EMPasses:
             flat, (pairs, tried) = whole[:-2], whole[-2:]
             most = task.way.most_pairs(self.n_rows, *params.means.shape)
             self._learn(pairs <= most * tried)
-        self._last = SufficientStats.from_flat(flat, params.means)
-        return self._last
+        found = SufficientStats.from_flat(flat, params.means)
+        self.mass, self._weight = found.mass, found.weight
+        return found
 
     def _pruned(self, params: KernelParams) -> PrunedPass | None:
         """Return the pass that prunes, if one is due."""
         way = way_for(params)
-        if way is None or self._last is None or not self._suits(way, params):
+        if way is None or self.mass is None or not self._suits(way, params):
             return None
         if way is not self._way:
             self._way, self._stage, self._keys = way, "dense", None
@@ -263,7 +297,7 @@ class EMPasses:
             if self._wait > 0:
                 return None
             self._stage = "trial"
-        bounds = way.bounds(params, self._last.mass, self._last.weight, self.n_rows)
+        bounds = way.bounds(params, self.mass, self._weight, self.n_rows)
         if self._keys is None:
             # 2 bytes a row: of very many rows in a file, since memory must not grow with them
             try:

@@ -53,11 +53,11 @@ def warn(text: str, category: type[Warning]) -> None:
 
 def diagnose(source: RowSource, rule: UpdateRule, result: EMResult) -> Iterator[str]:
     """Yield one text for each kind of trouble in a finished fit."""
-    if result.last_stats is None:
+    if result.mass is None:
         return
     structure, reg_covar = rule.structure, rule.reg_covar
     k, d = result.params.means.shape
-    support = result.last_stats.mass / source.mean_weight
+    support = result.mass / source.mean_weight
     needed = structure.min_support(d)
     poor = np.flatnonzero(support < needed - 1e-6)
     if poor.size and not rule.prunes:

@@ -7,7 +7,7 @@ import oracle
 from numpy.testing import assert_allclose, assert_array_equal
 from test_em_pass import SENTINEL, untouched, zoned
 
-from fastgmm._em import run_em
+from fastgmm._em import Standing, run_em
 from fastgmm._initialise import total_scatter
 from fastgmm._kernels.em_pass import LABEL
 from fastgmm._passes import EMPass, MapPass
@@ -148,9 +148,8 @@ def em(X, truth, n_threads=2, *, prune=True):
         source.shares_memory = prune  # without that there is nowhere to keep keys
         scatter = total_scatter(source) if structure.needs_scatter else None
         rule = MaximumLikelihood(structure, 1e-6, scatter)
-        return run_em(
-            source, structure, rule, params_of(truth), tol=0.0, max_iter=6, scatter=scatter
-        )
+        start = Standing(params_of(truth))
+        return run_em(source, structure, rule, start, tol=0.0, max_iter=6, scatter=scatter)
 
 
 def assert_same_bits_for_any_threads_and_layout(X, truth):

@@ -35,17 +35,17 @@ LAYERS = NUMERICS | PASSES | WATCHING | LOOPS | {"fastgmm._regression", "fastgmm
 ESTIMATORS = frozenset(
     f"fastgmm.{name}"
     for name in (
-        "_base", "_callback_driver", "_callbacks", "_conditioning", "_conversion", "_criteria",
-        "_history", "_inference", "_opening", "_partial_fit", "_validation", "_verbose",
-        "bayesian", "io", "mixture",
+        "_base", "_callback_driver", "_callbacks", "_checkpoint", "_conditioning", "_conversion",
+        "_criteria", "_history", "_inference", "_opening", "_partial_fit", "_validation",
+        "_verbose", "bayesian", "io", "mixture",
     )
 )  # fmt: skip
 SKLEARN = frozenset({"sklearn"})
 PUBLIC_ROOMS = frozenset(
     f"fastgmm.{name}"
     for name in (
-        "_conditioning", "_history", "_sources", "_warmup", "_warnings", "bayesian", "io",
-        "mixture", "outliers", "selection",
+        "_checkpoint", "_conditioning", "_history", "_sources", "_warmup", "_warnings", "bayesian",
+        "io", "mixture", "outliers", "selection",
     )
 )  # fmt: skip
 
@@ -72,6 +72,8 @@ MAY_IMPORT = {
     "_initialise": NUMPY | NUMERICS | PASSES | LOOPS,
     "_multistart": NUMPY | NUMERICS | PASSES | WATCHING | LOOPS,
     "_warnings": NUMPY | NUMERICS | PASSES | LOOPS,
+    "_archive": NUMPY,
+    "_checkpoint": NUMPY | NUMERICS | PASSES | LOOPS | {"fastgmm", "fastgmm._archive"},
     "_base": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_inference": NUMPY | SKLEARN | LAYERS | ESTIMATORS,
     "_callback_driver": NUMPY | SKLEARN,
@@ -108,7 +110,14 @@ MAY_IMPORT = {
     | LOOPS
     | {"pandas", "fastgmm", "fastgmm.plot", "fastgmm._threads", "fastgmm._warnings"},
     # public names only
-    "io": NUMPY | {"fastgmm", "fastgmm._model_checks", "fastgmm.bayesian", "fastgmm.mixture"},
+    "io": NUMPY
+    | {
+        "fastgmm",
+        "fastgmm._archive",
+        "fastgmm._model_checks",
+        "fastgmm.bayesian",
+        "fastgmm.mixture",
+    },
     "_model_checks": NUMPY,
     "_warmup": NUMPY | {"fastgmm._pruning", "fastgmm._structures", "fastgmm.mixture"},
     "_pixels": NUMPY,

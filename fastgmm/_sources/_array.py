@@ -20,6 +20,7 @@ class ArraySource:
     """
 
     shares_memory = True
+    random_access = True
 
     def __init__(
         self,
@@ -85,7 +86,13 @@ class ArraySource:
 
         def make_worker() -> Any:
             add = task.worker()
-            return lambda place, statistics: add(self.block(numbers[place], together), statistics)
+
+            def run(place: int, statistics: Array) -> None:
+                block = self.block(numbers[place], together)
+                add(block, statistics)
+                self._workers.done(block.where.stop, self.n_rows)
+
+            return run
 
         return self._workers.reduce(len(numbers), task.size, make_worker)
 

@@ -75,6 +75,7 @@ class RowSource(Protocol):
     dtype: np.dtype[Any]
     limit: float  # all entries must be smaller in size
     shares_memory: bool  # whether passes can write to arrays of the driver
+    random_access: bool  # whether few rows can be had without reading many
 
     @property
     def n_rows(self) -> int:

@@ -47,6 +47,7 @@ class StreamSource:
     """
 
     shares_memory = True
+    random_access = False
 
     def __init__(
         self,
@@ -125,6 +126,7 @@ class StreamSource:
             for block in self._cut(slabs):
                 self._check(block)
                 yield block
+                self._workers.done(block.where.stop, self._known or 0)
         self._checked = True
 
     def reduce(self, task: ReducePass) -> Array:
@@ -235,6 +237,7 @@ class StreamSource:
             def run(block: Block) -> None:
                 self._check(block)
                 worker(block)
+                self._workers.done(block.where.stop, self._known or 0)
 
             return run
 
