@@ -19,7 +19,7 @@ from ._em import EMResult, gather, run_em
 from ._observers import Iteration, Observer
 from ._passes import ReducePass
 from ._pruning import EMPasses
-from ._rules import MaximumLikelihood, log_weights
+from ._rules import UpdateRule, log_weights
 from ._sources import ArraySource, RowSource
 from ._stats import SufficientStats
 from ._structures import CovarianceStructure, Params, Scatter
@@ -106,7 +106,7 @@ class _Kept:
 def run_incremental(
     source: RowSource,
     structure: CovarianceStructure,
-    rule: MaximumLikelihood,
+    rule: UpdateRule,
     params: Params,
     *,
     n_groups: int,
@@ -131,7 +131,7 @@ def run_incremental(
     """
     groups = groups_of(source, n_groups)
     parts = structure.by_parts()
-    update = MaximumLikelihood(parts, rule.reg_covar, None, rule.mean_weight).update
+    update = rule.by_parts().update
     bounds: list[float] = []
     bound, stats = -np.inf, None
     kept = _Kept(params.means)
@@ -148,8 +148,9 @@ def run_incremental(
             if bounds or place == len(groups) - 1:
                 params = update(stats)
         assert stats is not None
-        total = stats.log_likelihood + expected_log_likelihood(parts, stats, params)
-        previous, bound = bound, total / stats.weight
+        energy = stats.log_likelihood + expected_log_likelihood(parts, stats, params)
+        previous = bound
+        bound = rule.bound(stats._replace(log_likelihood=energy), params, params)
         bounds.append(bound)
         stop = False
         if observers:

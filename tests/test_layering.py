@@ -23,7 +23,9 @@ PARAMETER_TYPES = frozenset(
     f"fastgmm._kernels.{name}" for name in ("kinds", "scaled", "triangular", "arrays")
 )
 NUMERICS = frozenset(
-    f"fastgmm.{name}" for name in ("_stats", "_structures", "_rules", "_sampling", "_variational")
+    f"fastgmm.{name}" for name in (
+        "_posterior_mode", "_rules", "_sampling", "_stats", "_structures", "_variational",
+    )
 )
 PASSES = frozenset({"fastgmm._passes", "fastgmm._threads", "fastgmm._sources"})
 WATCHING = frozenset({"fastgmm._observers"})
@@ -58,6 +60,7 @@ MAY_IMPORT = {
     | PARAMETER_TYPES
     | {"fastgmm._kernels.algebra", "fastgmm._precision", "fastgmm._stats"},
     "_rules": NUMPY | NUMERICS,
+    "_posterior_mode": SCIPY | NUMERICS,
     "_sampling": NUMPY | NUMERICS,
     "_variational": SCIPY | NUMERICS,
     "_threads": NUMPY,

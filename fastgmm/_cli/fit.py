@@ -10,6 +10,7 @@ from typing import Any
 
 from fastgmm import BayesianGaussianMixture, GaussianMixture, load
 from fastgmm._cli.common import (
+    PARAMETERS,
     add_data,
     add_parameters,
     add_quiet,
@@ -27,7 +28,9 @@ def add_fit(commands: Any) -> None:
     add_data(parser)
     parser.add_argument("-o", "--output", metavar="MODEL", help="save the fitted model (.npz)")
     add_quiet(parser)
-    add_parameters(parser, required=("n_components",))
+    add_parameters(
+        parser, GaussianMixture, BayesianGaussianMixture, required=("n_components",)
+    )
     parser.add_argument(
         "--bayesian",
         dest="estimator",
@@ -47,7 +50,9 @@ def add_info(commands: Any) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    model = options.estimator(**given_parameters(options), verbose=0 if options.quiet else 1)
+    params = given_parameters(options)
+    _check_parameters(options.estimator, params)
+    model = options.estimator(**params, verbose=0 if options.quiet else 1)
     if options.output:
         check_writable(options.output)
     X, names = read_table(options.data, options.columns)
@@ -64,6 +69,15 @@ def _fit(options: argparse.Namespace) -> None:
     if options.output:
         model.save(options.output)
         say(options, f"saved as {options.output}")
+
+
+def _check_parameters(estimator: type[Any], params: dict[str, Any]) -> None:
+    """Raise ValueError if a parameter is the other estimator's."""
+    for name in params.keys() - estimator().get_params().keys():
+        flag = PARAMETERS[name][0][-1]
+        if estimator is GaussianMixture:
+            raise ValueError(f"{flag} needs --bayesian: maximum likelihood has no such prior")
+        raise ValueError(f"{flag} does not go with --bayesian, which has priors of its own")
 
 
 def _info(options: argparse.Namespace) -> None:
