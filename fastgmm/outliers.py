@@ -3,7 +3,7 @@
 import copy
 import math
 from numbers import Real
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,10 +17,12 @@ from ._outlier_rules import OF_MIXTURE, Rule, largest_with_share_below, own_comp
 from ._passes import MapPass
 from ._scorer import Scorer
 from ._validation import check_sample_weight
+from .bayesian import BayesianGaussianMixture
 from .mixture import GaussianMixture
 
 __all__ = ["Explanation", "GaussianMixtureOutlierDetector", "Scorer"]
 
+Mixture: TypeAlias = GaussianMixture | BayesianGaussianMixture
 DEFAULT_CONTAMINATION = 0.1
 THRESHOLDS = ("contamination", "log_density", "false_alarm")
 _OF_MIXTURE = (
@@ -75,7 +77,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
 
     Attributes
     ----------
-    mixture_ : GaussianMixture
+    mixture_ : GaussianMixture or BayesianGaussianMixture
         The fitted mixture.
     offset_ : float
         The threshold: ``decision_function`` is ``score_samples`` less this.
@@ -127,7 +129,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
     True
     """
 
-    mixture_: GaussianMixture
+    mixture_: Mixture
     offset_: float
     n_features_in_: int
     n_iter_: int
@@ -174,7 +176,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
     @classmethod
     def from_mixture(
         cls,
-        mixture: GaussianMixture,
+        mixture: Mixture,
         X: RowsLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
@@ -187,8 +189,9 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
 
         Parameters
         ----------
-        mixture : GaussianMixture
-            A fitted mixture; the detector keeps a copy.
+        mixture : GaussianMixture or BayesianGaussianMixture
+            A fitted mixture; the detector keeps a copy. Scores are its ``score_samples``; what
+            ``fit`` of the detector fits anew is a `GaussianMixture`.
         X : array-like of shape (n_samples, n_features), default=None
             The rows among which ``contamination`` is the share of outliers. The other thresholds
             need none.
@@ -205,7 +208,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         Raises
         ------
         TypeError
-            If the mixture is no fastgmm.GaussianMixture.
+            If the mixture is none of these.
         ValueError
             If the rule and thresholds do not go together, or X is missing.
 
@@ -217,10 +220,11 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         >>> detector.predict([[2.0], [3.0]])
         array([ 1, -1])
         """
-        if not isinstance(mixture, GaussianMixture):
+        if not isinstance(mixture, GaussianMixture | BayesianGaussianMixture):
             raise TypeError(
-                f"Expected a fastgmm.GaussianMixture, got {type(mixture).__qualname__}. Of "
-                "scikit-learn's, GaussianMixture.from_sklearn makes one."
+                "Expected a mixture of fastgmm's, got one of type "
+                f"{type(mixture).__qualname__}. Of scikit-learn's, the method from_sklearn of "
+                "the class of the same name makes one."
             )
         check_is_fitted(mixture)
         detector = cls(
@@ -448,7 +452,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
             )
         return found
 
-    def _scores(self, mixture: GaussianMixture, X: Any) -> NDArray[Any]:
+    def _scores(self, mixture: Mixture, X: Any) -> NDArray[Any]:
         what, function = self._rule(mixture)
         return mixture._map(X, what, mixture._kernel_params(), function)
 

@@ -100,7 +100,8 @@ MAY_IMPORT = {
     "outliers": NUMPY
     | SKLEARN
     | {f"fastgmm.{name}" for name in ("_explanation", "_outlier_rules", "_scorer")}
-    | {"fastgmm._opening", "fastgmm._passes", "fastgmm._validation", "fastgmm.mixture"},
+    | {"fastgmm._opening", "fastgmm._passes", "fastgmm._validation", "fastgmm.bayesian"}
+    | {"fastgmm.mixture"},
     "selection": NUMPY
     | SKLEARN
     | ESTIMATORS
