@@ -427,7 +427,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
                 "known law, the density of a whole mixture has not. Or set contamination."
             )
 
-    def _adopt(self, mixture: GaussianMixture, X: Any, sample_weight: Any) -> None:
+    def _adopt(self, mixture: Mixture, X: Any, sample_weight: Any) -> None:
         """Take over a fitted mixture with the threshold that belongs to it."""
         offset = self._threshold(mixture, X, sample_weight)
         self.__dict__.pop("feature_names_in_", None)
@@ -436,7 +436,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         self.mixture_, self.offset_ = mixture, offset
         self.n_features_in_, self.n_iter_ = mixture.n_features_in_, mixture.n_iter_
 
-    def _threshold(self, mixture: GaussianMixture, X: Any, sample_weight: Any) -> float:
+    def _threshold(self, mixture: Mixture, X: Any, sample_weight: Any) -> float:
         if self.false_alarm is not None:
             return math.log(self.false_alarm)
         if self.log_density is not None:
@@ -456,7 +456,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         what, function = self._rule(mixture)
         return mixture._map(X, what, mixture._kernel_params(), function)
 
-    def _rule(self, mixture: GaussianMixture) -> Rule:
+    def _rule(self, mixture: Mixture) -> Rule:
         if self.rule == "mixture":
             return OF_MIXTURE
         if self.false_alarm is not None:
