@@ -342,7 +342,8 @@ class Conditioning(MixtureInference):
             for name, value in self.get_params(deep=False).items()
             if name in kind._get_param_names() and name not in _STARTS
         }
-        model = kind.from_parameters(weights / weights.sum(), means, covariances, **own)
+        given = weights / weights.sum(), means, covariances
+        model: GaussianMixture = kind.from_parameters(*given, **own)
         if hasattr(self, "feature_names_in_"):
             model.feature_names_in_ = self.feature_names_in_[index]
         return model

@@ -160,14 +160,19 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
         mean = (N x + kappa m) / (N + kappa)
         covariance = (L + W + N kappa / (N + kappa) (x - m)(x - m)^T) / (nu + N + d + 2)
 
-    The denominators of the others are ``nu + n + d + 1 + K`` ('tied', and the scatters added up),
-    ``nu + N + 3`` ('diag') and ``nu + (N + 1) d + 2`` ('spherical'), each without what the means'
-    prior adds if there is none: 1, K, 1 and d. Two departures: in the paper all features share one
-    variance in the scale of 'diag'; and where the rows lie in a subspace, L is the diagonal of S
-    (mclust has that for no more rows than features). The prior counts for rows, so a
-    ``sample_weight`` is a number of rows. ``bic``, ``aic`` and ``icl`` take the likelihood at the
-    mode, as in [3]_. ``partial_fit`` knows no prior. This is no `BayesianGaussianMixture`: there
-    is one best value of each parameter, and components do not die off.
+    The other denominators are ``nu + n + d + 1 + K`` ('tied', where scatters add up over n rows),
+    ``nu + N + 3`` ('diag') and ``nu + (N + 1) d + 2`` ('spherical'). Without a prior of the means
+    they lack 1, K, 1 and d, and kappa is 0.
+
+    Three departures: mclust gives all features one variance in the scale of 'diag', which depends
+    on their units; where the rows lie in a subspace, L is the diagonal of S (mclust has that for
+    no more rows than features); and the mode of 'covariance' with 'full', where mclust divides as
+    with 'conjugate'. The means of k-means, and what k-means++ chooses, do depend on units.
+
+    The prior counts for rows, so a ``sample_weight`` is a number of rows. ``bic``, ``aic`` and
+    ``icl`` take the likelihood at the mode, as in [3]_. ``partial_fit`` knows no prior, and a
+    constant column is an error: there is no scale to take. `BayesianGaussianMixture` differs: it
+    averages over parameters, and its components may die off.
 
     References
     ----------
@@ -189,11 +194,14 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
     >>> gm.predict([[0, 0], [12, 3]])
     array([1, 0])
 
-    A component of two rows has no covariance matrix of its own; a prior gives it one.
+    The likelihood of a component of one row knows no bounds; with a prior it has a covariance.
 
     >>> gm = GaussianMixture(n_components=3, prior="conjugate", random_state=0).fit(X)
-    >>> bool(np.linalg.det(gm.covariances_).min() > 1.0)
-    True
+    >>> gm.predict(X)
+    array([1, 2, 1, 0, 0, 0])
+    >>> gm.covariances_[2].round(2)
+    array([[0.94, 0.08],
+           [0.08, 0.1 ]])
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -272,9 +280,7 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
             divisor = unbiased_weight(whole.weight, "set prior=None")
             prior = default_prior(structure, whole, divisor, k, MEAN_PRECISIONS[self.prior or ""])
             weight = total_weight(source)
-            return PosteriorMode(
-                structure, scatter, source.mean_weight, weight, k, prior, given
-            )
+            return PosteriorMode(structure, scatter, source.mean_weight, weight, k, prior, given)
 
         return make if self.prior is None else make_with_prior
 

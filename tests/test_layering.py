@@ -23,8 +23,14 @@ PARAMETER_TYPES = frozenset(
     f"fastgmm._kernels.{name}" for name in ("kinds", "scaled", "triangular", "arrays")
 )
 NUMERICS = frozenset(
-    f"fastgmm.{name}" for name in (
-        "_posterior_mode", "_rules", "_sampling", "_stats", "_structures", "_variational",
+    f"fastgmm.{name}"
+    for name in (
+        "_posterior_mode",
+        "_rules",
+        "_sampling",
+        "_stats",
+        "_structures",
+        "_variational",
     )
 )
 PASSES = frozenset({"fastgmm._passes", "fastgmm._threads", "fastgmm._sources"})

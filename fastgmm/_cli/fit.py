@@ -28,9 +28,7 @@ def add_fit(commands: Any) -> None:
     add_data(parser)
     parser.add_argument("-o", "--output", metavar="MODEL", help="save the fitted model (.npz)")
     add_quiet(parser)
-    add_parameters(
-        parser, GaussianMixture, BayesianGaussianMixture, required=("n_components",)
-    )
+    add_parameters(parser, GaussianMixture, BayesianGaussianMixture, required=("n_components",))
     parser.add_argument(
         "--bayesian",
         dest="estimator",

@@ -38,8 +38,7 @@ def describe(model: Mixture, names: Sequence[str]) -> str:
     lines = [
         f"{k} component{'s' * (k > 1)}{fewer}, {d} feature{'s' * (d > 1)}, "
         f"{model.covariance_type} covariance, {model.means_.dtype}",
-        f"{state} after {model.n_iter_} iterations, "
-        + _bound(model),
+        f"{state} after {model.n_iter_} iterations, " + _bound(model),
         "",
     ]
     covariances = covariance_matrices(model.means_, model.covariances_, model.covariance_type)
