@@ -1,6 +1,6 @@
 """What a fitted outlier detector answers: scores, labels, explanations, and live data."""
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,10 @@ from ._opening import RowsLike
 from ._outlier_rules import OF_MIXTURE, Rule, own_component, p_value
 from ._passes import MapPass
 from ._scorer import Scorer
+from .bayesian import BayesianGaussianMixture
 from .mixture import GaussianMixture
+
+Mixture: TypeAlias = GaussianMixture | BayesianGaussianMixture
 
 
 class Detection(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -20,7 +23,7 @@ class Detection(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     rule: Literal["mixture", "component"]
     false_alarm: float | None
-    mixture_: GaussianMixture
+    mixture_: Mixture
     offset_: float
     n_features_in_: int
 
@@ -143,11 +146,11 @@ class Detection(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         task = MapPass(self.mixture_._kernel_params(), what, np.dtype(np.float64), function)
         return Scorer(task, self.offset_)
 
-    def _scores(self, mixture: GaussianMixture, X: Any) -> NDArray[Any]:
+    def _scores(self, mixture: Mixture, X: Any) -> NDArray[Any]:
         what, function = self._rule(mixture)
         return mixture._map(X, what, mixture._kernel_params(), function)
 
-    def _rule(self, mixture: GaussianMixture) -> Rule:
+    def _rule(self, mixture: Mixture) -> Rule:
         if self.rule == "mixture":
             return OF_MIXTURE
         if self.false_alarm is not None:

@@ -20,7 +20,7 @@ from ._em import EMResult, Standing, gather, report, run_em
 from ._observers import Observer
 from ._passes import ReducePass
 from ._pruning import EMPasses
-from ._rules import MaximumLikelihood, log_weights
+from ._rules import UpdateRule, log_weights
 from ._sources import ArraySource, RowSource
 from ._stats import SufficientStats
 from ._structures import CovarianceStructure, Params, Scatter
@@ -125,7 +125,7 @@ class _Kept:
 def run_incremental(
     source: RowSource,
     structure: CovarianceStructure,
-    rule: MaximumLikelihood,
+    rule: UpdateRule,
     standing: Standing,
     *,
     n_groups: int,
@@ -162,7 +162,7 @@ def run_incremental(
         return batch(standing)
     groups = groups_of(source, n_groups)
     parts = structure.by_parts()
-    update = MaximumLikelihood(parts, rule.reg_covar, None, rule.mean_weight).update
+    update = rule.by_parts().update
     params, bounds = standing.params, list(standing.bounds)
     bound = standing.bound if bounds else -np.inf
     kept = _Kept(params.means)
@@ -180,8 +180,9 @@ def run_incremental(
             if bounds or place == len(groups) - 1:
                 params = update(stats)
         assert stats is not None
-        total = stats.log_likelihood + expected_log_likelihood(parts, stats, params)
-        previous, bound = bound, total / stats.weight
+        energy = stats.log_likelihood + expected_log_likelihood(parts, stats, params)
+        previous = bound
+        bound = rule.bound(stats._replace(log_likelihood=energy), params, params)
         change = bound - previous
         bounds.append(bound)
         if observers:

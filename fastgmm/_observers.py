@@ -42,7 +42,8 @@ class Iteration(NamedTuple):
         Iteration in this run, from 1.
     bound : float
         What the fit raises: the mean log-likelihood per (weighted) row, evaluated before this
-        iteration's M-step, or the variational lower bound.
+        iteration's M-step (with the prior's log-density, if there is one), or the variational
+        lower bound.
     change : float
         `bound` minus the bound before it (inf at first).
     seconds : float

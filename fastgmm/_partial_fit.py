@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 
 from ._base import BaseMixture
 from ._multistart import fit_best_of
@@ -29,10 +30,21 @@ Array = NDArray[np.float64]
 _FIRST_TOL = 0.1
 
 
+def _takes_batches(estimator: Any) -> bool:
+    """Whether an estimator's statistics may fade, or raise AttributeError."""
+    if estimator.prior is not None:
+        raise AttributeError(
+            f"partial_fit is maximum likelihood, but prior={estimator.prior!r}: a prior counts "
+            "rows, and those of earlier batches fade. Set prior=None, or fit a sample of the rows."
+        )
+    return True
+
+
 class PartialFit(BaseMixture):
     """Stepwise EM for estimators of maximum likelihood."""
 
     reg_covar: float
+    prior: str | None
     step_power: float
     step_offset: float
     n_samples_seen_: float
@@ -40,6 +52,7 @@ class PartialFit(BaseMixture):
     first_rows_: NDArray[Any]
     first_weights_: Array
 
+    @available_if(_takes_batches)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(
         self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
@@ -73,6 +86,8 @@ class PartialFit(BaseMixture):
             If X or the weights hold NaN, infinities or the wrong shape; if the first batch has
             fewer rows than components; if ``n_components``, ``covariance_type`` or the number of
             features is not that of the rows before; if a covariance is not positive definite.
+        AttributeError
+            If the estimator has a ``prior``.
 
         Notes
         -----

@@ -11,12 +11,13 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._detection import Detection
+from ._detection import Detection, Mixture
 from ._explanation import Explanation
 from ._opening import RowsLike
 from ._outlier_rules import largest_with_share_below
 from ._scorer import Scorer
 from ._validation import check_sample_weight
+from .bayesian import BayesianGaussianMixture
 from .mixture import GaussianMixture
 
 __all__ = ["Explanation", "GaussianMixtureOutlierDetector", "Scorer"]
@@ -75,7 +76,7 @@ class GaussianMixtureOutlierDetector(Detection):
 
     Attributes
     ----------
-    mixture_ : GaussianMixture
+    mixture_ : GaussianMixture or BayesianGaussianMixture
         The fitted mixture.
     offset_ : float
         The threshold: ``decision_function`` is ``score_samples`` less this.
@@ -171,7 +172,7 @@ class GaussianMixtureOutlierDetector(Detection):
     @classmethod
     def from_mixture(
         cls,
-        mixture: GaussianMixture,
+        mixture: Mixture,
         X: RowsLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
@@ -184,8 +185,9 @@ class GaussianMixtureOutlierDetector(Detection):
 
         Parameters
         ----------
-        mixture : GaussianMixture
-            A fitted mixture; the detector keeps a copy.
+        mixture : GaussianMixture or BayesianGaussianMixture
+            A fitted mixture; the detector keeps a copy. Scores are its ``score_samples``; what
+            ``fit`` of the detector fits anew is a `GaussianMixture`.
         X : array-like of shape (n_samples, n_features), default=None
             The rows among which ``contamination`` is the share of outliers. The other thresholds
             need none.
@@ -202,7 +204,7 @@ class GaussianMixtureOutlierDetector(Detection):
         Raises
         ------
         TypeError
-            If the mixture is no fastgmm.GaussianMixture.
+            If the mixture is none of these.
         ValueError
             If the rule and thresholds do not go together, or X is missing.
 
@@ -214,10 +216,11 @@ class GaussianMixtureOutlierDetector(Detection):
         >>> detector.predict([[2.0], [3.0]])
         array([ 1, -1])
         """
-        if not isinstance(mixture, GaussianMixture):
+        if not isinstance(mixture, GaussianMixture | BayesianGaussianMixture):
             raise TypeError(
-                f"Expected a fastgmm.GaussianMixture, got {type(mixture).__qualname__}. Of "
-                "scikit-learn's, GaussianMixture.from_sklearn makes one."
+                "Expected a mixture of fastgmm's, got one of type "
+                f"{type(mixture).__qualname__}. Of scikit-learn's, the method from_sklearn of "
+                "the class of the same name makes one."
             )
         check_is_fitted(mixture)
         detector = cls(
@@ -301,7 +304,7 @@ class GaussianMixtureOutlierDetector(Detection):
                 "known law, the density of a whole mixture has not. Or set contamination."
             )
 
-    def _adopt(self, mixture: GaussianMixture, X: Any, sample_weight: Any) -> None:
+    def _adopt(self, mixture: Mixture, X: Any, sample_weight: Any) -> None:
         """Take over a fitted mixture with the threshold that belongs to it."""
         offset = self._threshold(mixture, X, sample_weight)
         self.__dict__.pop("feature_names_in_", None)
@@ -310,7 +313,7 @@ class GaussianMixtureOutlierDetector(Detection):
         self.mixture_, self.offset_ = mixture, offset
         self.n_features_in_, self.n_iter_ = mixture.n_features_in_, mixture.n_iter_
 
-    def _threshold(self, mixture: GaussianMixture, X: Any, sample_weight: Any) -> float:
+    def _threshold(self, mixture: Mixture, X: Any, sample_weight: Any) -> float:
         if self.false_alarm is not None:
             return math.log(self.false_alarm)
         if self.log_density is not None:

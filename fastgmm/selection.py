@@ -205,7 +205,8 @@ def select_model(
     verbose : int, default=0
         1 prints a line for each candidate.
     **params
-        Further parameters of ``GaussianMixture``, such as ``tol`` and ``reg_covar``.
+        Further parameters of ``GaussianMixture``, such as ``tol``, ``reg_covar`` and ``prior``:
+        with that, no candidate fails because a component collapses.
 
     Returns
     -------
@@ -226,6 +227,8 @@ def select_model(
     See Also
     --------
     GaussianMixture.information_criteria : The criteria of one model.
+    BayesianGaussianMixture : Needs no search, only the most components there can be; it has no
+        criteria.
 
     Notes
     -----

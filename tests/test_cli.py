@@ -85,6 +85,40 @@ class TestFit:
         assert f"lower bound {model.lower_bound_:.6g}\n" in out
         assert run("info", "model.npz")[1].startswith("4 components")
 
+    def test_bayesian_priors(self, run, data):
+        options = ["--weight-concentration-prior-type", "dirichlet_distribution"]
+        options += ["--weight-concentration-prior", 0.01, "--mean-precision-prior", 0.5]
+        options += ["--degrees-of-freedom-prior", 4.0]
+        code, *_ = run("fit", data, "-k", 3, "--bayesian", *options, "-q", "-o", "model.npz")
+        assert code == 0
+        priors = {
+            "weight_concentration_prior_type": "dirichlet_distribution",
+            "weight_concentration_prior": 0.01,
+            "mean_precision_prior": 0.5,
+            "degrees_of_freedom_prior": 4.0,
+        }
+        expected = BayesianGaussianMixture(n_components=3, random_state=0, **priors)
+        assert load("model.npz").get_params() == expected.get_params()
+
+    def test_prior(self, run, data):
+        code, out, _ = run("fit", data, "-k", 3, "--prior", "conjugate", "-q", "-o", "model.npz")
+        assert code == 0
+        model = load("model.npz")
+        assert model.prior == "conjugate"
+        assert f"mean log-posterior {model.lower_bound_:.6g} a row" in out
+
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            (["--mean-precision-prior", 1.0], "--mean-precision-prior needs --bayesian"),
+            (["--bayesian", "--prior", "conjugate"], "--prior does not go with --bayesian"),
+        ],
+    )
+    def test_priors_of_the_other_class(self, run, data, options, match):
+        code, out, err = run("fit", data, "-k", 2, *options)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert match in err
+
     def test_same_as_the_class(self, run, data):
         options = ["--covariance-type", "tied", "--tol", "1e-5", "--max-iter", "200"]
         options += ["--n-init", "2", "--init", "k-means++", "--seed", "3", "--reg-covar", "1e-5"]

@@ -23,7 +23,15 @@ PARAMETER_TYPES = frozenset(
     f"fastgmm._kernels.{name}" for name in ("kinds", "scaled", "triangular", "arrays")
 )
 NUMERICS = frozenset(
-    f"fastgmm.{name}" for name in ("_stats", "_structures", "_rules", "_sampling", "_variational")
+    f"fastgmm.{name}"
+    for name in (
+        "_posterior_mode",
+        "_rules",
+        "_sampling",
+        "_stats",
+        "_structures",
+        "_variational",
+    )
 )
 PASSES = frozenset({"fastgmm._passes", "fastgmm._threads", "fastgmm._sources"})
 WATCHING = frozenset({"fastgmm._observers"})
@@ -58,6 +66,7 @@ MAY_IMPORT = {
     | PARAMETER_TYPES
     | {"fastgmm._kernels.algebra", "fastgmm._precision", "fastgmm._stats", "fastgmm._structures"},
     "_rules": NUMPY | NUMERICS,
+    "_posterior_mode": SCIPY | NUMERICS,
     "_sampling": NUMPY | NUMERICS,
     "_variational": SCIPY | NUMERICS,
     "_threads": NUMPY,
@@ -99,11 +108,11 @@ MAY_IMPORT = {
     "_detection": NUMPY
     | SKLEARN
     | {f"fastgmm.{name}" for name in ("_explanation", "_outlier_rules", "_scorer")}
-    | {"fastgmm._opening", "fastgmm._passes", "fastgmm.mixture"},
+    | {"fastgmm._opening", "fastgmm._passes", "fastgmm.bayesian", "fastgmm.mixture"},
     "outliers": NUMPY
     | SKLEARN
     | {f"fastgmm.{name}" for name in ("_detection", "_explanation", "_outlier_rules", "_scorer")}
-    | {"fastgmm._opening", "fastgmm._validation", "fastgmm.mixture"},
+    | {"fastgmm._opening", "fastgmm._validation", "fastgmm.bayesian", "fastgmm.mixture"},
     "selection": NUMPY
     | SKLEARN
     | ESTIMATORS

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastgmm import BayesianGaussianMixture, GaussianMixture, load
 from fastgmm._cli.common import (
+    PARAMETERS,
     add_data,
     add_parameters,
     add_quiet,
@@ -34,7 +35,7 @@ def add_fit(commands: Any) -> None:
         "--resume", action="store_true", help="go on from the checkpoint, if it is there"
     )
     add_quiet(parser)
-    add_parameters(parser, required=("n_components",))
+    add_parameters(parser, GaussianMixture, BayesianGaussianMixture, required=("n_components",))
     parser.add_argument(
         "--bayesian",
         dest="estimator",
@@ -54,9 +55,11 @@ def add_info(commands: Any) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    model = options.estimator(**given_parameters(options), verbose=0 if options.quiet else 1)
     if options.resume and not options.checkpoint:
         raise ValueError("--resume needs the file to go on from: give --checkpoint, too")
+    params = given_parameters(options)
+    _check_parameters(options.estimator, params)
+    model = options.estimator(**params, verbose=0 if options.quiet else 1)
     if options.output:
         check_writable(options.output)
     if options.checkpoint:
@@ -87,6 +90,15 @@ def _fit_model(model: Any, X: Any, options: argparse.Namespace) -> None:
             how = "the same command" if options.resume else "the same command and --resume"
             print(f"fastgmm: {options.checkpoint} is kept: {how} goes on", file=sys.stderr)
         raise
+
+
+def _check_parameters(estimator: type[Any], params: dict[str, Any]) -> None:
+    """Raise ValueError if a parameter is the other estimator's."""
+    for name in params.keys() - estimator().get_params().keys():
+        flag = PARAMETERS[name][0][-1]
+        if estimator is GaussianMixture:
+            raise ValueError(f"{flag} needs --bayesian: maximum likelihood has no such prior")
+        raise ValueError(f"{flag} does not go with --bayesian, which has priors of its own")
 
 
 def _info(options: argparse.Namespace) -> None:
