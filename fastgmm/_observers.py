@@ -26,8 +26,8 @@ class Parameters(Protocol):
         ...
 
     @property
-    def covariances(self) -> NDArray[np.float64] | None:
-        """Covariances in the shape of their type; after an M-step never None."""
+    def covariances(self) -> NDArray[np.float64]:
+        """Covariances in the shape of their type."""
         ...
 
 
@@ -52,7 +52,7 @@ class Iteration(NamedTuple):
     converged : bool
         Whether this iteration met the stopping rule.
     params : Parameters
-        The parameters after this iteration's M-step: float64 copies that nobody changes afterwards.
+        The parameters after this iteration's M-step: float64 arrays that nobody changes afterwards.
     """
 
     init: int
