@@ -52,7 +52,7 @@ class Iteration(NamedTuple):
     converged : bool
         Whether this iteration met the stopping rule.
     params : Parameters
-        The parameters after this iteration's M-step: float64 arrays that nobody changes afterwards.
+        The parameters after this iteration's M-step: float64 copies that nobody changes afterwards.
     """
 
     init: int
