@@ -26,8 +26,8 @@ class Parameters(Protocol):
         ...
 
     @property
-    def covariances(self) -> NDArray[np.float64] | None:
-        """Covariances in the shape of their type; after an M-step never None."""
+    def covariances(self) -> NDArray[np.float64]:
+        """Covariances in the shape of their type."""
         ...
 
 

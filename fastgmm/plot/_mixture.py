@@ -38,9 +38,7 @@ class Shown(NamedTuple):
     names: list[str]  # of the features
 
 
-def shown(
-    model: FittedMixture, features: Features | None, *, at_least: int = 1, names: Any = None
-) -> Shown:
+def shown(model: FittedMixture, features: Features | None, *, at_least: int = 1) -> Shown:
     """Return the marginal of one or two features.
 
     Raises
@@ -51,15 +49,13 @@ def shown(
     """
     if not hasattr(model, "means_"):
         raise ValueError(f"This {type(model).__name__} is not fitted yet: call its fit first.")
-    if names is None:
-        names = getattr(model, "feature_names_in_", None)
     return marginal(
         model.weights_,
         model.means_,
         model.covariances_,
         model.covariance_type,
         features=features,
-        names=names,
+        names=getattr(model, "feature_names_in_", None),
         at_least=at_least,
     )
 
