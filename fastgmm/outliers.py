@@ -12,11 +12,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._explanation import Explanation
-from ._opening import RowsLike
+from ._opening import RowsLike, weights_of
 from ._outlier_rules import OF_MIXTURE, Rule, largest_with_share_below, own_component, p_value
 from ._passes import MapPass
 from ._scorer import Scorer
-from ._validation import check_sample_weight
 from .mixture import GaussianMixture
 
 __all__ = ["Explanation", "GaussianMixtureOutlierDetector", "Scorer"]
@@ -288,7 +287,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
             -1 for outliers, 1 for the others.
         """
         fitted: Self = self.fit(X, y, sample_weight)
-        return fitted.predict(X)
+        return fitted._labels(fitted._scores(fitted.mixture_, X, sample_weight))
 
     def score_samples(self, X: RowsLike) -> NDArray[Any]:
         """Compute the score of each row; the lower, the more abnormal.
@@ -320,9 +319,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         decision : ndarray of shape (n_samples,)
             ``score_samples(X) - offset_``; negative for outliers.
         """
-        scores = self.score_samples(X)
-        scores -= self.offset_
-        return scores
+        return self.score_samples(X) - self.offset_
 
     def predict(self, X: RowsLike) -> NDArray[np.int64]:
         """Tell outliers from normal rows.
@@ -337,7 +334,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         labels : ndarray of shape (n_samples,), int64
             -1 for outliers, 1 for the others.
         """
-        return np.where(self.decision_function(X) < 0.0, np.int64(-1), np.int64(1))
+        return self._labels(self.score_samples(X))
 
     def explain(self, X: ArrayLike) -> Explanation:
         """Tell by which features rows are far from the component they most probably belong to.
@@ -438,8 +435,8 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         if self.log_density is not None:
             return float(self.log_density)
         share = DEFAULT_CONTAMINATION if self.contamination is None else self.contamination
-        scores = self._scores(mixture, X)
-        weights = check_sample_weight(sample_weight, len(scores))
+        scores = self._scores(mixture, X, sample_weight)
+        weights = weights_of(mixture, X, sample_weight)
         found = largest_with_share_below(scores, weights, share)
         if found == -np.inf:
             raise ValueError(
@@ -448,9 +445,13 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
             )
         return found
 
-    def _scores(self, mixture: GaussianMixture, X: Any) -> NDArray[Any]:
+    def _scores(self, mixture: GaussianMixture, X: Any, sample_weight: Any = None) -> NDArray[Any]:
         what, function = self._rule(mixture)
-        return mixture._map(X, what, mixture._kernel_params(), function)
+        params = mixture._kernel_params()
+        return mixture._map(X, what, params, function, sample_weight=sample_weight)
+
+    def _labels(self, scores: NDArray[Any]) -> NDArray[np.int64]:
+        return np.where(scores - self.offset_ < 0.0, np.int64(-1), np.int64(1))
 
     def _rule(self, mixture: GaussianMixture) -> Rule:
         if self.rule == "mixture":

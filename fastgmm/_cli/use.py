@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgmm import load
+from fastgmm import Batches, Parquet, load
 from fastgmm._cli.common import add_data, add_quiet, check_writable, say
 from fastgmm._cli.report import Mixture
 from fastgmm._cli.results import check_table_name, write_table
@@ -127,12 +127,13 @@ def _score(options: argparse.Namespace) -> None:
     _check_output(options.output)
     model = load(options.model)
     X = _read(model, options)
+    rows = Batches(X, X.shape[0]) if isinstance(X, Parquet) else X  # without names, too
     if hasattr(model, "information_criteria"):
-        found = model.information_criteria(X)
+        found = model.information_criteria(rows)
         total = found.log_likelihood
         criteria = f"BIC {found.bic:.6g}, AIC {found.aic:.6g}, ICL {found.icl:.6g}\n"
     else:  # criteria count parameters, which priors hold back
-        total, criteria = model.score(X) * X.shape[0], ""
+        total, criteria = model.score(rows) * X.shape[0], ""
     print(f"log-likelihood {total:.10g}, mean {total / X.shape[0]:.6g} a row\n{criteria}", end="")
     if options.output:
         _write(options, _answers(model.score_samples, X), ["log-density"], X.shape[0])
