@@ -139,7 +139,7 @@ class TestSelection:
         self.assert_same(found, selected(X, weights_of()))
 
     def test_what_can_be_read_once_is_refused(self):
-        with pytest.raises(TypeError, match="only once.*Batches"):
+        with pytest.raises(TypeError, match=r"only once.*Batches"):
             selected(batches(rows())())
 
     def test_a_bad_row_fails_all(self):
@@ -238,7 +238,7 @@ class TestPartialFit:
             assert vars(model) == before
 
     def test_what_can_be_read_once_is_refused(self):
-        with pytest.raises(TypeError, match="only once.*Batches"):
+        with pytest.raises(TypeError, match=r"only once.*Batches"):
             GaussianMixture(2).partial_fit(batches(rows())())
 
 

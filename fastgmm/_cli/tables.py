@@ -59,11 +59,11 @@ def read_table(path: str, columns: str | None = None) -> tuple[Table, list[str]]
         raise ValueError(text if text.startswith(path) else f"{path}: {text}") from error
 
 
-def _read_npy(path: str, columns: str | None) -> tuple[NDArray[Any], list[str]]:
+def _read_npy(path: str, columns: str | None) -> tuple[Table, list[str]]:
     return _take(np.lib.format.open_memmap(path, mode="r"), columns)
 
 
-def _read_npz(path: str, columns: str | None) -> tuple[NDArray[Any], list[str]]:
+def _read_npz(path: str, columns: str | None) -> tuple[Table, list[str]]:
     with zipfile.ZipFile(path) as archive:
         members = [name for name in archive.namelist() if name.endswith(".npy")]
         if "X.npy" in members:
@@ -76,7 +76,7 @@ def _read_npz(path: str, columns: str | None) -> tuple[NDArray[Any], list[str]]:
     return _take(array, columns)
 
 
-def _take(array: NDArray[Any], columns: str | None) -> tuple[NDArray[Any], list[str]]:
+def _take(array: NDArray[Any], columns: str | None) -> tuple[Table, list[str]]:
     if array.ndim == 1:  # one feature
         array = array[:, None]
     if array.ndim != 2:

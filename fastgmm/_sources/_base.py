@@ -89,7 +89,9 @@ class Part(Protocol):
 class PartedSource(Protocol):
     """A source that can be read part by part."""
 
-    n_blocks: int
+    @property
+    def n_blocks(self) -> int:
+        """Return the number of blocks."""
 
     def parts(self, n_parts: int) -> Generator[Part, None, None]:
         """Yield all rows in order, in so many parts of even size, each used before the next."""
