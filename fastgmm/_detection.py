@@ -57,9 +57,7 @@ class Detection(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         decision : ndarray of shape (n_samples,)
             ``score_samples(X) - offset_``; negative for outliers.
         """
-        scores = self.score_samples(X)
-        scores -= self.offset_
-        return scores
+        return self.score_samples(X) - self.offset_
 
     def predict(self, X: RowsLike) -> NDArray[np.int64]:
         """Tell outliers from normal rows.
@@ -74,7 +72,7 @@ class Detection(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         labels : ndarray of shape (n_samples,), int64
             -1 for outliers, 1 for the others.
         """
-        return np.where(self.decision_function(X) < 0.0, np.int64(-1), np.int64(1))
+        return self._labels(self.score_samples(X))
 
     def explain(self, X: ArrayLike) -> Explanation:
         """Tell by which features rows are far from the component they most probably belong to.
@@ -146,9 +144,13 @@ class Detection(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         task = MapPass(self.mixture_._kernel_params(), what, np.dtype(np.float64), function)
         return Scorer(task, self.offset_)
 
-    def _scores(self, mixture: Mixture, X: Any) -> NDArray[Any]:
+    def _scores(self, mixture: Mixture, X: Any, sample_weight: Any = None) -> NDArray[Any]:
         what, function = self._rule(mixture)
-        return mixture._map(X, what, mixture._kernel_params(), function)
+        params = mixture._kernel_params()
+        return mixture._map(X, what, params, function, sample_weight=sample_weight)
+
+    def _labels(self, scores: NDArray[Any]) -> NDArray[np.int64]:
+        return np.where(scores - self.offset_ < 0.0, np.int64(-1), np.int64(1))
 
     def _rule(self, mixture: Mixture) -> Rule:
         if self.rule == "mixture":

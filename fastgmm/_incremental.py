@@ -9,19 +9,18 @@ so the entropy is that less the expected log-likelihood, both under the E-step's
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import partial
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._em import EMResult, Standing, gather, report, run_em
 from ._observers import Observer
-from ._passes import ReducePass
 from ._pruning import EMPasses
 from ._rules import UpdateRule, log_weights
-from ._sources import ArraySource, RowSource
+from ._sources import ArraySource, PartedSource, RowSource, StreamSource
 from ._stats import SufficientStats
 from ._structures import CovarianceStructure, Params, Scatter
 
@@ -30,30 +29,14 @@ Array = NDArray[np.float64]
 MOST_GROUPS = 64  # whose statistics are kept
 
 
-class _Group(NamedTuple):
-    """Consecutive blocks of a source."""
-
-    source: ArraySource
-    blocks: range
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.source.dtype
-
-    def reduce(self, task: ReducePass) -> Array:
-        return self.source.reduce(task, self.blocks)
-
-
-def groups_of(source: RowSource, n_groups: int) -> list[_Group]:
-    """Return the rows in as many groups as asked for, or as there are blocks, of even size."""
-    if not isinstance(source, ArraySource):
+def in_parts(source: RowSource) -> PartedSource:
+    """Return the source as one that can be read part by part, or raise ValueError."""
+    if not isinstance(source, ArraySource | StreamSource):
         raise ValueError(
-            "incremental_groups > 1 reads parts of the rows: it needs an array or a memory map. "
-            "Set incremental_groups=1, or write the rows to a .npy file and map that."
+            "incremental_groups > 1 reads one group of rows after the other, and Dask all chunks "
+            "at once. Set incremental_groups=1."
         )
-    n = min(n_groups, source.n_blocks)
-    edges = [source.n_blocks * number // n for number in range(n + 1)]
-    return [_Group(source, range(a, b)) for a, b in pairwise(edges)]
+    return source
 
 
 def expected_log_likelihood(
@@ -160,27 +143,29 @@ def run_incremental(
     )
     if "keys" in standing.memory:  # the run goes on after these passes
         return batch(standing)
-    groups = groups_of(source, n_groups)
-    parts = structure.by_parts()
+    parted = in_parts(source)
+    n_groups = min(n_groups, parted.n_blocks)
+    by_parts = structure.by_parts()
     update = rule.by_parts().update
     params, bounds = standing.params, list(standing.bounds)
     bound = standing.bound if bounds else -np.inf
     kept = _Kept(params.means)
-    kept.recall(standing.memory, len(groups))
-    small = len(groups) == 1 or bool(abs(standing.change) < tol)  # nothing to be gained
+    kept.recall(standing.memory, n_groups)
+    small = n_groups == 1 or bool(abs(standing.change) < tol)  # nothing to be gained
     while not small and len(bounds) < max_iter:
         began = time.perf_counter()
         kept.begin_pass(params.means)
-        for place, group in enumerate(groups):
-            # pruned passes learn from the pass before, over the same rows
-            passes = EMPasses(source.n_rows, prune=False)
-            found = gather(group, parts, rule, params, None, passes)
-            entropy = found.log_likelihood - expected_log_likelihood(parts, found, params)
-            stats = kept.replace(place, found._replace(log_likelihood=entropy))
-            if bounds or place == len(groups) - 1:
-                params = update(stats)
+        with closing(parted.parts(n_groups)) as groups:
+            for place, group in enumerate(groups):
+                # pruned passes learn from the pass before, over the same rows
+                passes = EMPasses(source.n_rows, prune=False)
+                found = gather(group, by_parts, rule, params, None, passes)
+                entropy = found.log_likelihood - expected_log_likelihood(by_parts, found, params)
+                stats = kept.replace(place, found._replace(log_likelihood=entropy))
+                if bounds or place == n_groups - 1:
+                    params = update(stats)
         assert stats is not None
-        energy = stats.log_likelihood + expected_log_likelihood(parts, stats, params)
+        energy = stats.log_likelihood + expected_log_likelihood(by_parts, stats, params)
         previous = bound
         bound = rule.bound(stats._replace(log_likelihood=energy), params, params)
         change = bound - previous

@@ -13,10 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._detection import Detection, Mixture
 from ._explanation import Explanation
-from ._opening import RowsLike
+from ._opening import RowsLike, weights_of
 from ._outlier_rules import largest_with_share_below
 from ._scorer import Scorer
-from ._validation import check_sample_weight
 from .bayesian import BayesianGaussianMixture
 from .mixture import GaussianMixture
 
@@ -288,7 +287,7 @@ class GaussianMixtureOutlierDetector(Detection):
             -1 for outliers, 1 for the others.
         """
         fitted: Self = self.fit(X, y, sample_weight)
-        return fitted.predict(X)
+        return fitted._labels(fitted._scores(fitted.mixture_, X, sample_weight))
 
     def _check_thresholds(self) -> None:
         """Raise ValueError unless the threshold is set in one way, and that fits the rule."""
@@ -319,8 +318,8 @@ class GaussianMixtureOutlierDetector(Detection):
         if self.log_density is not None:
             return float(self.log_density)
         share = DEFAULT_CONTAMINATION if self.contamination is None else self.contamination
-        scores = self._scores(mixture, X)
-        weights = check_sample_weight(sample_weight, len(scores))
+        scores = self._scores(mixture, X, sample_weight)
+        weights = weights_of(mixture, X, sample_weight)
         found = largest_with_share_below(scores, weights, share)
         if found == -np.inf:
             raise ValueError(

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from ._initialise import shared_clusterings
+from ._opening import RowsLike, rows_for_fits
 from ._threads import Workers, available_threads
-from ._validation import check_rows, check_sample_weight
 from ._verbose import write_line
 from ._warnings import Warned, collected_warnings, warn
 from .mixture import GaussianMixture
@@ -155,7 +155,7 @@ class ModelSelection:
 
 
 def select_model(
-    X: ArrayLike,
+    X: RowsLike,
     n_components: int | Iterable[int] = range(1, 11),
     covariance_types: CovarianceType | Sequence[CovarianceType] = (
         "full",
@@ -180,8 +180,10 @@ def select_model(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
-        The rows. They are never copied: arrays, memory-mapped ones too, are read block by block.
+    X : array-like of shape (n_samples, n_features), or a source of such rows
+        The rows: anything that ``GaussianMixture.fit`` takes. They are never copied: arrays,
+        memory-mapped ones too, are read block by block; other sources of more than 64 MB are read
+        again for each candidate.
     n_components : int or iterable of int, default=range(1, 11)
         The numbers of components to try.
     covariance_types : str or sequence of str, default=('full', 'tied', 'diag', 'spherical')
@@ -192,15 +194,15 @@ def select_model(
         - 'bic': finds the number of components as rows become many, for the density,
         - 'aic': prefers larger models, for prediction of new rows,
         - 'icl': prefers components that do not overlap, for clustering.
-    sample_weight : array-like of shape (n_samples,), default=None
-        How often each row counts.
+    sample_weight : array-like of shape (n_samples,), or str, default=None
+        How often each row counts, as in ``GaussianMixture.fit``.
     n_init : int, default=1
         The number of starts of each candidate, of which the best is kept.
     random_state : int, RandomState instance or None, default=None
         Seed of every fit; None, or a RandomState, draws one (see ``ModelSelection``).
     n_threads : int or None, default=None
         The number of threads; None: the cores this process may use. Candidates for data of 2**14
-        to 2**22 numbers are fitted side by side, one thread each; all others one after
+        to 2**22 numbers in memory are fitted side by side, one thread each; all others one after
         another, each on all threads. The result does not depend on it, to the last bit.
     verbose : int, default=0
         1 prints a line for each candidate.
@@ -263,13 +265,13 @@ def select_model(
     models = [GaussianMixture(k, covariance_type=t, **params) for t in types for k in sizes]
     for model in models:
         model._validate_params()
-    rows = check_rows(models[0], X, reset=True)
-    weights = check_sample_weight(sample_weight, len(rows))
+    rows, weights = rows_for_fits(models[0], X, sample_weight)
 
     threads = available_threads() if n_threads is None else n_threads
     search = _Search(models, rows, weights, criterion, verbose)
     groups = search.groups()
-    side_by_side = min(threads, len(groups)) if rows.size in _SIDE_BY_SIDE else 1
+    few = isinstance(rows, np.ndarray) and rows.size in _SIDE_BY_SIDE
+    side_by_side = min(threads, len(groups)) if few else 1
     search.threads = 1 if side_by_side > 1 else threads
     with Workers(side_by_side) as workers:
         workers.run(len(groups), lambda: lambda number: search.fit_group(groups[number]))
@@ -306,8 +308,8 @@ class _Search:
     def __init__(
         self,
         models: list[GaussianMixture],
-        rows: NDArray[Any],
-        weights: NDArray[np.float64] | None,
+        rows: Any,
+        weights: Any,
         criterion: Criterion,
         verbose: int,
     ) -> None:

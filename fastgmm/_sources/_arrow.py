@@ -101,6 +101,11 @@ class Parquet:
         """Return the numbers of rows and of chosen columns."""
         return self.dataset.count_rows(), len(self.names)
 
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Yield the rows of the chosen columns in order, as arrays of some rows each."""
+        reader = ArrowReader(self.dataset, self.columns, None, files=True)
+        return (rows for rows, _ in reader.batches())
+
 
 class ArrowReader:
     """Rows of a pyarrow table or data set, of which a column may be the weights.
