@@ -20,7 +20,7 @@ from ._kernels.pruned_tiles import RINGS
 from ._kernels.reaches import Reaches, reaches_for
 from ._kernels.scaled import Scaled
 from ._kernels.tiny import MOST
-from ._kernels.triangular import Triangular
+from ._kernels.triangular import Triangular, TriangularFloat32
 from ._passes import NO_WEIGHTS, Block, BlockReducer, EMPass, ReducePass
 from ._sources import scratch_array
 from ._stats import SufficientStats
@@ -84,7 +84,7 @@ class RowByRow:
     def bounds(self, params: Triangular, mass: Array, weight: float, n_rows: int) -> Bounds:
         """Return what tells which pairs cannot matter, after a pass that found these masses."""
         n_components, d = params.means.shape
-        bounds = pair_bounds.empty_bounds(n_components, d)
+        bounds = pair_bounds.empty_bounds(n_components, d, params.centres.dtype)
         pair_bounds.fill_directions(params.means, params, np.empty((d + 2, d)), bounds)
         skipped, floor = _negligible(mass, weight, n_rows)
         bounds.halves[:n_components] = np.where(skipped, 0.5 * params.constants, np.inf)
@@ -161,12 +161,13 @@ class TileByTile:
         return pairs
 
 
-# By the kind of the parameters, and whether features are few; the figures as measured.  float32
-# tiles are dense only: skipping is worked out in float64.
+# By the kind of the parameters, and whether features are few; the figures as measured.
 _BY_TILE = TileByTile(row=8.0, compared=50.0)
 _WAYS: dict[tuple[type, bool], Way] = {
     (Triangular, False): RowByRow(),
     (Triangular, True): TileByTile(row=5.0, compared=500.0),
+    (TriangularFloat32, False): RowByRow(),
+    (TriangularFloat32, True): TileByTile(row=5.0, compared=500.0),
     (Scaled, False): _BY_TILE,
     (Scaled, True): _BY_TILE,
 }
