@@ -17,6 +17,9 @@ from ._structures import CovarianceStructure, Params, Scatter
 
 Array = NDArray[np.float64]
 
+# Of changes of the bound below this float32 tiles know too little to tell when EM has converged.
+_FLOAT32_CHANGE = 1e-5
+
 
 class EMResult(NamedTuple):
     """Where one run of EM ended."""
@@ -51,10 +54,16 @@ def gather(
     params: Params,
     scatter: Scatter | None,
     passes: EMPasses,
+    *,
+    change: float = np.inf,
 ) -> SufficientStats:
-    """Return the statistics of one pass."""
+    """Return the statistics of one pass.
+
+    change : of the bound, in the last pass.
+    """
     logs = rule.log_weights(params)
-    dtype = np.dtype(np.float64) if rule.needs_float64 else source.dtype
+    exact = rule.needs_float64 or abs(change) < _FLOAT32_CHANGE
+    dtype = np.dtype(np.float64) if exact else source.dtype
     stats = passes.run(source.reduce, structure.kernel_params(params, logs, scatter, dtype))
     if dtype == np.float32 and not stats.is_finite():
         # rows so far out that something overflowed in float32
@@ -89,11 +98,11 @@ def run_em(
        EM algorithm", J. R. Statist. Soc. B 39(1), 1977, section 2.
     """
     bounds = list(earlier)
-    bound, converged, stats = previous_bound, False, None
+    bound, change, converged, stats = previous_bound, np.inf, False, None
     passes = EMPasses(source.n_rows, prune=source.shares_memory)
     for number in range(len(bounds) + 1, max_iter + 1):
         began = time.perf_counter()
-        stats = gather(source, structure, rule, params, scatter, passes)
+        stats = gather(source, structure, rule, params, scatter, passes, change=change)
         before, params = params, rule.update(stats)
         previous, bound = bound, rule.bound(stats, before, params)
         bounds.append(bound)

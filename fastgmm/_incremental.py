@@ -133,7 +133,7 @@ def run_incremental(
     parts = structure.by_parts()
     update = MaximumLikelihood(parts, rule.reg_covar, None, rule.mean_weight).update
     bounds: list[float] = []
-    bound, stats = -np.inf, None
+    bound, change, stats = -np.inf, np.inf, None
     kept = _Kept(params.means)
     small = len(groups) == 1  # nothing to be gained
     while not small and len(bounds) < max_iter:
@@ -142,7 +142,7 @@ def run_incremental(
         for place, group in enumerate(groups):
             # pruned passes learn from the pass before, over the same rows
             passes = EMPasses(source.n_rows, prune=False)
-            found = gather(group, parts, rule, params, None, passes)
+            found = gather(group, parts, rule, params, None, passes, change=change)
             entropy = found.log_likelihood - expected_log_likelihood(parts, found, params)
             stats = kept.replace(place, found._replace(log_likelihood=entropy))
             if bounds or place == len(groups) - 1:
@@ -151,13 +151,14 @@ def run_incremental(
         total = stats.log_likelihood + expected_log_likelihood(parts, stats, params)
         previous, bound = bound, total / stats.weight
         bounds.append(bound)
+        change = bound - previous
         stop = False
         if observers:
             iteration = Iteration(
                 init=run,
                 number=len(bounds),
                 bound=bound,
-                change=bound - previous,
+                change=change,
                 seconds=time.perf_counter() - began,
                 rows=source.n_rows,
                 converged=False,

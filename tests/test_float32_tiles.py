@@ -44,7 +44,7 @@ def sample(d, k, n, condition, offset=0.0, seed=0):
     return X.astype(np.float32), means, covariances
 
 
-def fit(X, means, covariances, sample_weight=None, max_iter=10):
+def fit(X, means, covariances, sample_weight=None, max_iter=10, tol=0.0):
     k = len(means)
     model = GaussianMixture(
         k,
@@ -52,7 +52,7 @@ def fit(X, means, covariances, sample_weight=None, max_iter=10):
         means_init=means,
         precisions_init=np.linalg.inv(covariances),
         max_iter=max_iter,
-        tol=0.0,
+        tol=tol,
         n_threads=1,
     )
     with warnings.catch_warnings():
