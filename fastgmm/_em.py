@@ -17,6 +17,9 @@ from ._structures import CovarianceStructure, Params, Scatter
 
 Array = NDArray[np.float64]
 
+# Of changes of the bound below this float32 tiles know too little to tell when EM has converged.
+_FLOAT32_CHANGE = 1e-5
+
 
 class Standing(NamedTuple):
     """Where a run stands between two iterations: all it needs to go on with the same bits."""
@@ -62,10 +65,16 @@ def gather(
     params: Params,
     scatter: Scatter | None,
     passes: EMPasses,
+    *,
+    change: float = np.inf,
 ) -> SufficientStats:
-    """Return the statistics of one pass."""
+    """Return the statistics of one pass.
+
+    change : of the bound, in the last pass.
+    """
     logs = rule.log_weights(params)
-    dtype = np.dtype(np.float64) if rule.needs_float64 else source.dtype
+    exact = rule.needs_float64 or abs(change) < _FLOAT32_CHANGE
+    dtype = np.dtype(np.float64) if exact else source.dtype
     stats = passes.run(source.reduce, structure.kernel_params(params, logs, scatter, dtype))
     if dtype == np.float32 and not stats.is_finite():
         # rows so far out that something overflowed in float32
@@ -137,7 +146,7 @@ def run_em(
     stop = converged
     while not stop and len(bounds) < max_iter:
         began = time.perf_counter()
-        stats = gather(source, structure, rule, params, scatter, passes)
+        stats = gather(source, structure, rule, params, scatter, passes, change=change)
         before, params = params, rule.update(stats)
         previous, bound = bound, rule.bound(stats, before, params)
         bounds.append(bound)

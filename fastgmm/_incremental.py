@@ -148,7 +148,7 @@ def run_incremental(
     by_parts = structure.by_parts()
     update = rule.by_parts().update
     params, bounds = standing.params, list(standing.bounds)
-    bound = standing.bound if bounds else -np.inf
+    bound, change = standing.bound if bounds else -np.inf, standing.change
     kept = _Kept(params.means)
     kept.recall(standing.memory, n_groups)
     small = n_groups == 1 or bool(abs(standing.change) < tol)  # nothing to be gained
@@ -159,7 +159,7 @@ def run_incremental(
             for place, group in enumerate(groups):
                 # pruned passes learn from the pass before, over the same rows
                 passes = EMPasses(source.n_rows, prune=False)
-                found = gather(group, by_parts, rule, params, None, passes)
+                found = gather(group, by_parts, rule, params, None, passes, change=change)
                 entropy = found.log_likelihood - expected_log_likelihood(by_parts, found, params)
                 stats = kept.replace(place, found._replace(log_likelihood=entropy))
                 if bounds or place == n_groups - 1:

@@ -20,7 +20,7 @@ from ._kernels.pruned_tiles import RINGS
 from ._kernels.reaches import Reaches, reaches_for
 from ._kernels.scaled import Scaled
 from ._kernels.tiny import MOST
-from ._kernels.triangular import Triangular
+from ._kernels.triangular import Triangular, TriangularFloat32
 from ._passes import NO_WEIGHTS, Block, BlockReducer, EMPass, ReducePass
 from ._sources import scratch_array
 from ._stats import SufficientStats
@@ -67,24 +67,28 @@ class Way(Protocol):
 
 
 class RowByRow:
-    """Lists of the rows that each component may matter to: where a pair costs d^2."""
+    """Lists of the rows that each component may matter to: where a pair costs d^2.
+
+    bound : what it costs to bound a pair, where the dense pass pays d^2 for it.
+    survivor : how much more than d^2 one costs that survives, to list, gather and finish.
+    """
 
     keys = 1
 
-    def most_pairs(self, n_rows: int, n_components: int, d: int) -> float:
-        """Return the share of finished pairs above which the dense pass is faster.
+    def __init__(self, bound: float, survivor: float) -> None:
+        self.bound = bound
+        self.survivor = survivor
 
-        As measured: where a pair costs the dense pass d^2, here it costs 70 to bound it and, if it
-        survives, d^2 + 400 to list, gather and finish it.
-        """
+    def most_pairs(self, n_rows: int, n_components: int, d: int) -> float:
+        """Return the share of finished pairs above which the dense pass is faster."""
         if n_components**2 * d > _MOST_NUMBERS:
             return 0.0
-        return max(0.0, 0.9 * (d * d - 70) / (d * d + 400))
+        return max(0.0, 0.9 * (d * d - self.bound) / (d * d + self.survivor))
 
     def bounds(self, params: Triangular, mass: Array, weight: float, n_rows: int) -> Bounds:
         """Return what tells which pairs cannot matter, after a pass that found these masses."""
         n_components, d = params.means.shape
-        bounds = pair_bounds.empty_bounds(n_components, d)
+        bounds = pair_bounds.empty_bounds(n_components, d, params.centres.dtype)
         pair_bounds.fill_directions(params.means, params, np.empty((d + 2, d)), bounds)
         skipped, floor = _negligible(mass, weight, n_rows)
         bounds.halves[:n_components] = np.where(skipped, 0.5 * params.constants, np.inf)
@@ -161,12 +165,14 @@ class TileByTile:
         return pairs
 
 
-# By the kind of the parameters, and whether features are few; the figures as measured.  float32
-# tiles are dense only: skipping is worked out in float64.
+# By the kind of the parameters, and whether features are few; the figures as measured.  In float32
+# pairs cost less, which the work on lists and rows does not.
 _BY_TILE = TileByTile(row=8.0, compared=50.0)
 _WAYS: dict[tuple[type, bool], Way] = {
-    (Triangular, False): RowByRow(),
+    (Triangular, False): RowByRow(bound=70.0, survivor=400.0),
     (Triangular, True): TileByTile(row=5.0, compared=500.0),
+    (TriangularFloat32, False): RowByRow(bound=100.0, survivor=600.0),
+    (TriangularFloat32, True): TileByTile(row=8.0, compared=800.0),
     (Scaled, False): _BY_TILE,
     (Scaled, True): _BY_TILE,
 }
@@ -291,8 +297,9 @@ class EMPasses:
         way = way_for(params)
         if way is None or self.mass is None or not self._suits(way, params):
             return None
-        if way is not self._way:
-            self._way, self._stage, self._keys = way, "dense", None
+        if type(way) is not type(self._way):
+            self._stage, self._keys = "dense", None
+        self._way = way
         if self._stage == "dense":
             if self._wait > 0:
                 return None
@@ -344,11 +351,12 @@ def compile_kernels(structure: CovarianceStructure, dtype: np.dtype[Any]) -> Non
         given = Params(
             np.full(k, 1.0 / k), means, matrices, structure.precisions_cholesky(matrices)
         )
-        params = structure.kernel_params(given, np.log(given.weights), None)
-        way = way_for(params)
-        if way is None:
-            continue
         rows = readonly(means, dtype)
-        bounds = way.bounds(params, np.ones(k), float(k), k)
-        task = PrunedPass(way, params, bounds, np.zeros(k, np.uint16), label=False, tried=1)
-        task.worker()(Block(rows, NO_WEIGHTS, 0, 0), np.zeros(task.size))
+        for tiles in {np.dtype(np.float64), rows.dtype}:
+            params = structure.kernel_params(given, np.log(given.weights), None, tiles)
+            way = way_for(params)
+            if way is None:
+                continue
+            bounds = way.bounds(params, np.ones(k), float(k), k)
+            task = PrunedPass(way, params, bounds, np.zeros(k, np.uint16), label=False, tried=1)
+            task.worker()(Block(rows, NO_WEIGHTS, 0, 0), np.zeros(task.size))

@@ -224,14 +224,18 @@ def float32_operations(a, b, tile, out):
         store(out, 4 * n + i, simd.where_less(x, y, x, 7.0))
         store(out, 5 * n + i, simd.low_bits_power(simd.where_less(x, x, x, 12582912.0) + 5.0))
         store(out, 6 * n + i, pair - simd.splat_like(1.0, tile))
+        store(tile, 0, x)
+        store(out, 7 * n + i, simd.load_own(tile, 0) + simd.splat_own(0.1, tile))
 
 
 def test_registers_of_float32_and_pairs_of_float64():
     rng = np.random.RandomState(0)
     a, b = rng.randint(-1000, 1000, (2, 4 * LANES)) / 8.0
-    [out] = run(float32_operations, a, b, np.empty(1, np.float32), empty(7 * a.size))
+    tile = empty(2 * LANES, dtype=np.float32)
+    *_, out = run(float32_operations, a, b, tile, empty(8 * a.size))
     expected = [a + b, a - b, a * b, a * b + 2.0, np.where(a < b, a, 7.0), 0 * a + 32.0, a - 1.0]
-    assert_array_equal(out.reshape(7, -1), expected)
+    expected.append(a.astype(np.float32) + np.float32(0.1))
+    assert_array_equal(out.reshape(8, -1), expected)
 
 
 @kernel

@@ -155,7 +155,7 @@ def pruned_tiles_block(
     """
     use_wide_registers()
     n, d = X.shape
-    n_components = params.means.shape[0]
+    n_components, width = params.means.shape[0], params.centres.itemsize
     data = X.reshape(n * d)
     starts, order, chosen = scratch.starts, scratch.order, scratch.chosen
     whole_x, whole_h, whole_best, whole_weights, whole_scale, whole_total, active, work = regions(
@@ -170,7 +170,11 @@ def pruned_tiles_block(
         for start in range(starts[j * RINGS], stop, TILE):
             rows = min(TILE, stop - start)
             b = (rows + ABREAST - 1) // ABREAST * ABREAST
-            x, h, best = whole_x[: padded(d) * b], whole_h[: n_components * b], whole_best[:b]
+            x, h, best = (
+                whole_x[: padded(d, width) * b],
+                whole_h[: n_components * b],
+                whole_best[:b],
+            )
             tile_weights, scale, total = whole_weights[:b], whole_scale[:b], whole_total[:b]
             choose_rows(order, start, rows, b, chosen)
             gather_rows(data, chosen, b, d, x, b)

@@ -298,6 +298,43 @@ def load(typingctx: Any, a: Any, i: Any) -> Any:
     return float64s(a, types.intp), codegen
 
 
+def _own_kind(a: Any) -> Lanes:
+    return float64s if a.dtype == types.float64 else float32s
+
+
+def _splat_own(number: float, x: Array) -> Register:
+    return np.full(LANES * 8 // x.itemsize, number, dtype=x.dtype)
+
+
+@vector_intrinsic(_splat_own)
+def splat_own(typingctx: Any, number: Any, x: Any) -> Any:
+    """Fill a register like those that `load_own` gives."""
+    kind = _own_kind(x)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return kind.emitter(context, builder).splat(
+            context.cast(builder, args[0], sig.args[0], kind.number)
+        )
+
+    return kind(types.float64, x), codegen
+
+
+def _load_own(a: Array, i: int) -> Register:
+    return a[i : i + LANES * 8 // a.itemsize].copy()
+
+
+@vector_intrinsic(_load_own)
+def load_own(typingctx: Any, a: Any, i: Any) -> Any:
+    """Load ``a[i:]`` as a register of its own type: of float32 one of twice as many."""
+    kind = _own_kind(a)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        emit = kind.emitter(context, builder)
+        return emit.load(emit.array(sig.args[0], args[0]), args[1])
+
+    return kind(a, types.intp), codegen
+
+
 def _kind_like(x: Any) -> Lanes:
     return float64s if x.dtype == types.float64 else float64_pairs
 
