@@ -111,6 +111,10 @@ def fit_best_of(
     if settings.n_groups > 1:
         loop = partial(run_incremental, n_groups=settings.n_groups)
     follower = _Follower(note)
+
+    def draws() -> dict[str, Any]:  # which takes a while
+        return {} if note is None else dict(rng.get_state(legacy=False))
+
     watchers: Sequence[Observer] = (follower, *observers) if observers or note else ()
     if course is None:
         course = Course(0, None, (), {}, warm)
@@ -124,11 +128,11 @@ def fit_best_of(
             watcher.run_begins(run)
         standing = course.standing if run == course.run else None
         if standing is None:
-            follower.now(Course(run, best, n_distinct, _state(rng)))
+            follower.now(Course(run, best, n_distinct, draws()))
             params, distinct = starting_params(source, settings, rule, rng)
             n_distinct = [*n_distinct, distinct]
             standing = Standing(params)
-        follower.now(Course(run, best, n_distinct, _state(rng), standing, over))
+        follower.now(Course(run, best, n_distinct, draws(), standing, over))
         result = loop(
             source,
             structure,
@@ -151,11 +155,6 @@ def fit_best_of(
     if over or not (result.converged or result.n_iter >= settings.max_iter):
         follower.over()
     return Outcome(best, n_distinct, rule)
-
-
-def _state(rng: np.random.RandomState) -> dict[str, Any]:
-    state: dict[str, Any] = rng.get_state(legacy=False)
-    return state
 
 
 def _better(result: EMResult, best: EMResult) -> bool:
