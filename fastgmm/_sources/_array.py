@@ -32,7 +32,10 @@ class ArraySource:
         checked: bool = False,
     ) -> None:
         self.n_rows, self.n_features = X.shape
-        self.weights = sample_weight
+        self.weights = None
+        if sample_weight is not None:
+            self.weights = sample_weight.view()
+            self.weights.flags.writeable = False
         self.dtype = read_dtype(X.dtype)
         self._workers = workers
         self.limit = limit
@@ -133,7 +136,6 @@ class ArraySource:
         if self.weights is not None:
             index = np.flatnonzero(self.weights)[ranks]
             weights = self.weights[index]
-            weights.flags.writeable = False
         rows = np.ascontiguousarray(self._X[index], self.dtype).view(np.ndarray)
         try:
             check_fit(rows, 0, self.limit)

@@ -73,12 +73,17 @@ class DaskRows:
         self.rows: Any = X
         self.weights: Any = self._weights()
 
+    def lengths(self) -> list[int | None]:
+        """Return the chunks' numbers of rows, None where they are not known."""
+        return [None if np.isnan(length) else int(length) for length in self.rows.chunks[0]]
+
     def starts(self) -> list[int | None]:
         """Return the numbers of the chunks' first rows, None where they are not known."""
-        lengths = self.rows.chunks[0]
-        if np.isnan(lengths).any():
-            return [None] * len(lengths)
-        return [int(start) for start in np.cumsum([0, *lengths[:-1]])]
+        starts: list[int | None] = [0]
+        for length in self.lengths():
+            known = None if starts[-1] is None or length is None else starts[-1] + length
+            starts.append(known)
+        return starts[:-1]
 
     def _weights(self) -> Any:
         """Return the weights as a Dask array with the row chunks of X, or None."""

@@ -19,9 +19,9 @@ from ._base import (
     check_weights_of_rows,
     even_ranges,
 )
+from ._gather import gathered
 from ._readahead import ReadAhead, Shared
 from ._readers import Reader
-from ._scratch import scratch_array
 from ._tally import Tally, Totals
 
 Array = NDArray[np.float64]
@@ -118,7 +118,7 @@ class StreamSource:
             return self
         rows = np.concatenate([slab.rows for slab in kept])
         weights = np.concatenate([slab.weights for slab in kept]) if self._weighted else None
-        return self._array(rows, weights, checked=False)
+        return ArraySource(rows, self._workers, weights, self.limit)
 
     def blocks(self) -> Generator[Block, None, None]:
         """Return all rows in order, one block at a time; those of the first pass are checked."""
@@ -213,7 +213,7 @@ class StreamSource:
             if weights is not None:
                 weights[done:stop] = block.weights[places]
             done, seen = stop, seen + n
-        return self._array(rows, weights, checked=True)
+        return ArraySource(rows, self._workers, weights, self.limit, checked=True)
 
     def gather(self) -> ArraySource:
         """Return a source of all rows, from memory or a temporary file; later passes use it, too.
@@ -224,24 +224,13 @@ class StreamSource:
             If the disk has no room.
         """
         if self._gathered is None:
-            rows = scratch_array((self.n_rows, self.n_features), self.dtype)
-            weights = scratch_array((self.n_rows,), np.float64) if self._weighted else None
-            for block in self.blocks():
-                rows[block.where] = block.rows
-                if weights is not None:
-                    weights[block.where] = block.weights
-            self._gathered = self._array(rows, weights, checked=True)
+            self._gathered = gathered(self, self._workers, weighted=self._weighted)
         return self._gathered
 
     def check_finite(self) -> None:
         """Raise UnfitRow unless every row that was not read yet is finite, too."""
         if not self._checked:
             self._run(lambda: lambda block: None)
-
-    def _array(self, rows: NDArray[Any], weights: Array | None, *, checked: bool) -> ArraySource:
-        if weights is not None:
-            weights.flags.writeable = False
-        return ArraySource(rows, self._workers, weights, self.limit, checked=checked)
 
     def _run(self, make_worker: Callable[[], Callable[[Block], Any]]) -> None:
         """Give each block to a worker, each thread with a worker of its own."""
