@@ -41,7 +41,7 @@ def started(n_workers, threads):
         LocalCluster(
             n_workers=n_workers,
             threads_per_worker=max(1, threads // n_workers),
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=50,
         ) as made,
         Client(made) as client,

@@ -56,7 +56,7 @@ def frame(X, w=None, npartitions=3):
 @pytest.fixture(scope="module")
 def cluster():
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
     ) as made:
         yield made
 
@@ -220,6 +220,12 @@ class Kill:
         pass
 
     def run_ends(self, init, iteration, seconds):
+        pass
+
+    def rows_done(self, rows, total):
+        pass
+
+    def close(self):
         pass
 
 
