@@ -257,7 +257,12 @@ def select_model(
     if criterion not in CRITERIA:
         raise ValueError(f"criterion={criterion!r} should be one of {', '.join(CRITERIA)}.")
     sizes = list(n_components) if isinstance(n_components, Iterable) else [n_components]
-    types = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
+    given: Any = covariance_types
+    types: list[Any] = [given]
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        types = list(given)
+    if "covariance_type" in params:
+        raise TypeError("Give covariance_types, of one type or of several, not covariance_type.")
     if not sizes or not types:
         raise ValueError("n_components and covariance_types should hold one value at least.")
     seed = _seed(random_state)

@@ -43,12 +43,19 @@ def shown(model: FittedMixture, features: Features | None, *, at_least: int = 1)
 
     Raises
     ------
+    TypeError
+        If this is no mixture.
     ValueError
         If the model is not fitted, or if more features than two would be shown, or fewer than
         `at_least`.
     """
     if not hasattr(model, "means_"):
-        raise ValueError(f"This {type(model).__name__} is not fitted yet: call its fit first.")
+        name = type(model).__name__
+        if hasattr(model, "mixture_"):
+            raise TypeError(f"Expected a mixture, got {name}: give its mixture_.")
+        if not hasattr(model, "fit"):
+            raise TypeError(f"Expected a fitted mixture first, then rows; got {name} first.")
+        raise ValueError(f"This {name} is not fitted yet: call its fit first.")
     return marginal(
         model.weights_,
         model.means_,
