@@ -171,7 +171,7 @@ _BY_TILE = TileByTile(row=8.0, compared=50.0)
 _WAYS: dict[tuple[type, bool], Way] = {
     (Triangular, False): RowByRow(bound=70.0, survivor=400.0),
     (Triangular, True): TileByTile(row=5.0, compared=500.0),
-    (TriangularFloat32, False): RowByRow(bound=100.0, survivor=600.0),
+    (TriangularFloat32, False): RowByRow(bound=100.0, survivor=700.0),
     (TriangularFloat32, True): TileByTile(row=8.0, compared=800.0),
     (Scaled, False): _BY_TILE,
     (Scaled, True): _BY_TILE,
