@@ -25,7 +25,7 @@ from dask import delayed
 from distributed import Client, LocalCluster
 
 from benchmarks.cases import Case, make_data, make_start
-from benchmarks.measure import interleave, markdown, pass_seconds, peak_during, seconds
+from benchmarks.measure import markdown, peak_during, seconds
 from benchmarks.peers import fit_fastgmm
 from fastgmm import GaussianMixture
 from fastgmm._passes import EMPass  # what travels is no public matter
@@ -92,20 +92,26 @@ def _model(k, d):
     return GaussianMixture.from_parameters(np.full(k, 1 / k), np.zeros((k, d)), covariances)
 
 
-def row_and_client_seconds(k, d, rounds=3):
-    """Give the seconds of one row in one thread, and of a fit without any, for an iteration.
+def row_and_client_seconds(k, d):
+    """Give the seconds of one row in one thread, and of an iteration without any.
 
-    The first one: so many components find a row each among few rows, and then skip all others.
+    Wide components overlap: no pair of row and component is skipped, also where rows are few.
     """
     few, many = k, max(4 * k, int(2e9 / (k * d * d)))
     case = Case("full", many, d, k)
-    X = make_data(case, spread=0.5)
+    X = make_data(case)
     start = make_start(case, X)
-    fits = {n: partial(seconds, fit_fastgmm, 1, X[:n], case, start, 1) for n in (few, many)}
-    fits[few]()  # compiles
-    small, large = map(median, interleave(fits, rounds).values())
+    small, large = (_pass(X[:n], case, start, reg_covar=1e3) for n in (few, many))
     row = (large - small) / (many - few)
     return row, max(0.0, small - few * row)
+
+
+def _pass(X, case, start, iterations=5, **params):
+    """Time an iteration in one thread, free of whatever a fit does once."""
+    fit = partial(fit_fastgmm, X=X, case=case, start=start, threads=1, **params)
+    fit(1)  # compiles
+    once, more = (seconds(fit, n) for n in (1, 1 + iterations))
+    return (more - once) / iterations
 
 
 def task_seconds(n_chunks=128):
@@ -113,12 +119,7 @@ def task_seconds(n_chunks=128):
     case = Case("full", 4 * n_chunks, 2, 1)
     X = make_data(case)
     tasks = n_chunks * (1 + 1 / MERGED + 1 / MERGED**2)
-    there = da.from_array(X, chunks=(4, -1))
-    return pass_seconds(partial(_fit, there, case, make_start(case, X))) / tasks
-
-
-def _fit(X, case, start, iterations):
-    fit_fastgmm(iterations, X, case, start, 1)
+    return _pass(da.from_array(X, chunks=(4, -1)), case, make_start(case, X)) / tasks
 
 
 def transfer_rate(client, n_bytes=32 << 20, rounds=5):
