@@ -1,7 +1,7 @@
 """Rows that are not in memory: seconds of a pass and peak memory, as tables in Markdown.
 
     python -m benchmarks.out_of_core [--what sources cluster large] [--threads 2]
-        [--rows 2000000] [--rounds 5] [--workers 1 2 4]
+        [--rows 2000000] [--rounds 5] [--sources memory memmap ...] [--workers 1 2 4]
         [--gigabytes 1] [--types float64 float32] [--folder DIR] [--memory-only]
 
 *sources*: the same rows (d=8, float64) in memory, as .npy, Parquet, HDF5, batches and in Dask's
@@ -104,7 +104,7 @@ def opened(folder, name):
     return space["X"]
 
 
-def compare(rows, rounds, threads, workers):
+def compare(rows, rounds, threads, sources, workers):
     """Print seconds of a pass, memory and bound from every source."""
     case = Case("full", rows, D, K)
     params = {"n_components": K, "tol": 0.0, "random_state": 0, "max_iter": 3, "n_threads": threads}
@@ -119,7 +119,7 @@ def compare(rows, rounds, threads, workers):
             source: partial(
                 pass_seconds, partial(run, opened(folder, source), case, start, threads)
             )
-            for source in OPENINGS
+            for source in sources
         }
         fit_fastgmm(1, opened(folder, "memory"), case, start, threads)  # compiles
         times = interleave(runs, rounds)
@@ -228,6 +228,7 @@ def main():
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--rows", type=int, default=2_000_000, help="of the table of sources")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sources", nargs="*", choices=OPENINGS, default=list(OPENINGS))
     parser.add_argument("--workers", nargs="*", type=int, default=[1, 2, 4], help="of Dask")
     parser.add_argument("--gigabytes", nargs="+", type=float, default=[1.0], help="of files")
     parser.add_argument("--types", nargs="+", default=["float64", "float32"], help="of numbers")
@@ -236,7 +237,8 @@ def main():
     options = parser.parse_args()
     print(f"fastgmm {fastgmm.__version__}")
     if "sources" in options.what:
-        compare(options.rows, options.rounds, options.threads, options.workers)
+        sources = dict.fromkeys(["memory", *options.sources])  # what the others are compared with
+        compare(options.rows, options.rounds, options.threads, sources, options.workers)
     if "cluster" in options.what:
         cluster.predict(options.rounds)
     if "large" in options.what:

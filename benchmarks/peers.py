@@ -16,9 +16,9 @@ class Unsupported(Exception):
     """The library has no such model."""
 
 
-def fit_fastgmm(iterations, X, case, start, threads):
-    model = given_fit(GaussianMixture, case, X, start, iterations, n_threads=threads)
-    return model.lower_bound_
+def fit_fastgmm(iterations, X, case, start, threads, **params):
+    params = {"n_threads": threads, **params}
+    return given_fit(GaussianMixture, case, X, start, iterations, **params).lower_bound_
 
 
 def fit_sklearn(iterations, X, case, start, threads):
