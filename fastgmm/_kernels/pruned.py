@@ -18,7 +18,7 @@ import numpy as np
 from .arrays import Array, Indices, Labels, Rows
 from .bounds import ABREAST, survivors
 from .em_pass import split_statistics
-from .exp import LOWEST, exp_or_0, log_positive
+from .exp import LN2, LOG2_E, LOWEST, exp2_or_0, log_positive
 from .loading import gather_rows
 from .moments import add_blocks, cells_size
 from .options import device, entry
@@ -28,14 +28,13 @@ from .simd import (
     fma,
     lane_sum,
     load,
-    root,
     splat,
     store,
     use_wide_registers,
     where_less,
 )
 from .sorting import sort_rows
-from .tile import NEVER, load_weights, padded, tile_rows
+from .tile import NEVER, load_weights, log2_density, padded, tile_rows
 from .tiles import ROWS
 from .triangular import (
     Triangular,
@@ -52,7 +51,7 @@ class Scratch(NamedTuple):
     """Memory for blocks of up to n rows."""
 
     lists: Indices  # (K, n + ROWS): the rows that a component may matter to
-    halves: Array  # (K, n + ROWS): their half log-densities, later their roots
+    heights: Array  # (K, n + ROWS): their log2-densities, later their densities
     counts: Indices  # (3, K + 1): starts of the labels, lengths of the lists, first own rows
     order: Indices  # (n,)
     chosen: Indices  # (tile_rows,)
@@ -89,29 +88,28 @@ def _choose(rows: Indices, start: int, count: int, chosen: Indices) -> None:
 
 
 @device
-def _half_densities(
+def _log2_densities(
     params: Any, k: int, data: Rows, chosen: Indices, x: Array, work: Array, out: Array
 ) -> None:
-    """Load `ROWS` rows into x and write half their log-densities in component k to out."""
+    """Load `ROWS` rows into x and write their log2-densities in component k to out."""
     means, _, factors, constants, shifts = params
     n_components, d = means.shape
     size = factor_size(d)
     flat_means = means.reshape(n_components * d)
     flat_factors = factors.reshape(n_components * size)
-    half = 0.5 * constants[k]
+    peak = LOG2_E * constants[k]
     gather_rows(data, chosen, ROWS, d, x, ROWS)
     z, flat_shifts = work[: d * ROWS], shifts.reshape(shifts.size)
     squares(flat_factors, k * size, flat_means, k * d, x, 0, ROWS, z, flat_shifts, 0, out, 0, d)
     for i in range(0, ROWS, LANES):
-        square = load(out, i)
-        store(out, i, where_less(square, np.inf, fma(square, -0.25, half), -np.inf))
+        store(out, i, log2_density(load(out, i), 1.0, peak))
 
 
 @device
 def _list_survivors(data: Rows, params: Any, bounds: Any, scratch: Any, limit: int) -> int:
     """Write which rows each component may matter to; return the pairs, -1 if above the limit."""
     n_components, d = params.means.shape
-    lists, halves, chosen = scratch.lists, scratch.halves, scratch.chosen
+    lists, heights, chosen = scratch.lists, scratch.heights, scratch.chosen
     starts, counts, own_first = scratch.counts[0], scratch.counts[1], scratch.counts[2]
     best, x, own, alive = scratch.by_row[0], scratch.x, scratch.tile[0], scratch.alive
     gap, pairs = bounds.gap[0], 0
@@ -121,11 +119,11 @@ def _list_survivors(data: Rows, params: Any, bounds: Any, scratch: Any, limit: i
         for t in range(starts[j], starts[j + 1], ROWS):
             rows = min(ROWS, starts[j + 1] - t)
             _choose(scratch.order, t, rows, chosen)
-            _half_densities(params, j, data, chosen, x, scratch.work, own)
+            _log2_densities(params, j, data, chosen, x, scratch.work, own)
             for i in range(rows):
                 best[chosen[i]] = own[i]
                 lists[j, counts[j]] = chosen[i]
-                halves[j, counts[j]] = own[i]
+                heights[j, counts[j]] = own[i]
                 counts[j] += 1
             pairs += rows
             for f in range(d):
@@ -133,8 +131,8 @@ def _list_survivors(data: Rows, params: Any, bounds: Any, scratch: Any, limit: i
                 for i in range(0, ROWS, LANES):
                     store(x, f * ROWS + i, load(x, f * ROWS + i) - mean)
             for i in range(0, rows, LANES):
-                half = load(own, i)
-                cut = where_less(NEVER, half, half + gap, -np.inf)
+                here = load(own, i)
+                cut = where_less(NEVER, here, here + gap, -np.inf)
                 for first in range(0, n_components, ABREAST):
                     if survivors(bounds, j, first, x, i, cut, alive, d) == 0.0:
                         continue
@@ -154,9 +152,9 @@ def _list_survivors(data: Rows, params: Any, bounds: Any, scratch: Any, limit: i
 
 @device
 def _finish_survivors(data: Rows, params: Any, scratch: Any, labels: Labels) -> None:
-    """Write the half log-densities of all pairs; each row's best one and its component."""
+    """Write the log2-densities of all pairs; each row's best one and its component."""
     n_components = params.means.shape[0]
-    lists, halves, chosen = scratch.lists, scratch.halves, scratch.chosen
+    lists, heights, chosen = scratch.lists, scratch.heights, scratch.chosen
     starts, counts, own_first = scratch.counts[0], scratch.counts[1], scratch.counts[2]
     best, found = scratch.by_row[0], scratch.tile[0]
     for k in range(n_components):
@@ -169,9 +167,9 @@ def _finish_survivors(data: Rows, params: Any, scratch: Any, labels: Labels) -> 
             stop = own_first[k] if t < own_first[k] else counts[k]
             rows = min(ROWS, stop - t)
             _choose(lists[k], t, rows, chosen)
-            _half_densities(params, k, data, chosen, scratch.x, scratch.work, found)
+            _log2_densities(params, k, data, chosen, scratch.x, scratch.work, found)
             for i in range(rows):
-                halves[k, t + i] = found[i]
+                heights[k, t + i] = found[i]
                 if found[i] > best[chosen[i]]:
                     best[chosen[i]] = found[i]
                     labels[chosen[i]] = k
@@ -180,24 +178,24 @@ def _finish_survivors(data: Rows, params: Any, scratch: Any, labels: Labels) -> 
 
 @device
 def _exponentiate(scratch: Any, labels: Labels) -> None:
-    """Turn half log-densities into numbers whose squares are responsibilities times the total."""
-    lists, halves, counts = scratch.lists, scratch.halves, scratch.counts[1]
+    """Turn log2-densities into responsibilities times the total."""
+    lists, heights, counts = scratch.lists, scratch.heights, scratch.counts[1]
     best, total = scratch.by_row[0], scratch.by_row[1]
     total[:] = 0.0
     for k in range(lists.shape[0]):
-        count, row_halves, rows = counts[k], halves[k], lists[k]
+        count, values, rows = counts[k], heights[k], lists[k]
         for e in range(count):
             top = best[rows[e]]
-            row_halves[e] -= top if top > NEVER else 0.0
+            values[e] -= top if top > NEVER else 0.0
         for e in range(count, (count + LANES - 1) // LANES * LANES):
-            row_halves[e] = LOWEST
+            values[e] = LOWEST
         for e in range(0, count, LANES):
-            store(row_halves, e, exp_or_0(load(row_halves, e)))
+            store(values, e, exp2_or_0(load(values, e)))
         for e in range(count):
             row = rows[e]
             if not best[row] > NEVER:  # all probability lies with the nearest component
-                row_halves[e] = 1.0 if labels[row] == k else 0.0
-            total[row] += row_halves[e] * row_halves[e]
+                values[e] = 1.0 if labels[row] == k else 0.0
+            total[row] += values[e]
 
 
 @device
@@ -207,9 +205,10 @@ def _add_pairs(data: Rows, params: Any, bounds: Any, scratch: Any) -> None:
     n_components, d = means.shape
     b = tile_rows(d)
     flat_means = means.reshape(n_components * d)
-    lists, halves, counts, chosen = scratch.lists, scratch.halves, scratch.counts[1], scratch.chosen
+    lists, heights, counts = scratch.lists, scratch.heights, scratch.counts[1]
+    chosen = scratch.chosen
     total, scale = scratch.by_row[1], scratch.by_row[2]
-    heights, ones = scratch.tile[0], scratch.tile[1]
+    kept, ones = scratch.tile[0], scratch.tile[1]
     v = scratch.work[d * ROWS : d * ROWS + d * b]
     cells = scratch.work[d * ROWS + d * b :]
     ones[:] = 1.0
@@ -218,11 +217,11 @@ def _add_pairs(data: Rows, params: Any, bounds: Any, scratch: Any) -> None:
         while e < counts[k]:
             rows = 0
             while e < counts[k] and rows < b:
-                row, value = lists[k, e], halves[k, e]
-                height = value * scale[row]
-                if value * value >= floor * total[row] and height > 0.0:
+                row, value = lists[k, e], heights[k, e]
+                r = value * scale[row]
+                if value >= floor * total[row] and r > 0.0:
                     chosen[rows] = row
-                    heights[rows] = height
+                    kept[rows] = r
                     rows += 1
                 e += 1
             if rows == 0:
@@ -230,10 +229,10 @@ def _add_pairs(data: Rows, params: Any, bounds: Any, scratch: Any) -> None:
             whole = (rows + LANES - 1) // LANES * LANES
             for i in range(rows, whole):
                 chosen[i] = chosen[rows - 1]
-                heights[i] = 0.0
+                kept[i] = 0.0
             gather_rows(data, chosen, whole, d, scratch.x, whole)
             c = k * cells_size(d)
-            add_blocks(scratch.x, whole, flat_means, k * d, heights, 0, ones, v, cells, c, d)
+            add_blocks(scratch.x, whole, flat_means, k * d, kept, 0, ones, v, cells, c, d)
 
 
 @entry
@@ -273,11 +272,11 @@ def pruned_block(
     likelihood, weight = splat(0.0), splat(0.0)
     for i in range(0, n, LANES):
         w, top, sum_ = load(counted, i), load(best, i), load(total, i)
-        density = where_less(NEVER, top, fma(top, 2.0, log_positive(sum_)), -np.inf)
+        density = where_less(NEVER, top, fma(top, LN2, log_positive(sum_)), -np.inf)
         # a row of weight 0 counts for nothing, even where its log-density is -inf
         likelihood = likelihood + where_less(0.0, w, w * density, 0.0)
         weight = weight + w
-        store(scale, i, root(divide(w, sum_)))
+        store(scale, i, divide(w, sum_))
     mass, first, second = split_statistics(statistics, d, n_components)
     clear_moments(params, scratch.work)
     _add_pairs(data, params, bounds, scratch)

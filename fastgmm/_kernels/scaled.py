@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array
+from .exp import LOG2_E
 from .options import device, strict_device
 from .simd import LANES, fma, lane_sum, load, splat, store, where_less
-from .tile import tile_rows
+from .tile import log2_density, tile_rows
 
 # Registers of rows that are worked on together: their sums do not wait for one another.
 ABREAST = 4 * LANES
@@ -96,10 +97,10 @@ def _scaled_squares_abreast(
 
 @device
 def _finish(
-    square: Any, factor: float, half: float, h: Array, place: int, best: Array, t: int
+    square: Any, factor: float, peak: float, h: Array, place: int, best: Array, t: int
 ) -> None:
-    """Write half - factor * square to h, and take it into account in best."""
-    value = where_less(square, np.inf, fma(square, -factor, half), -np.inf)
+    """Write a log2-density to h, and take it into account in best."""
+    value = log2_density(square, factor, peak)
     store(h, place, value)
     top = load(best, t)
     store(best, t, where_less(top, value, value, top))
@@ -116,10 +117,10 @@ def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
 
 
 @device
-def half_log_densities(
+def log2_densities(
     params: Any, active: Array, x: Array, h: Array, best: Array, work: Array
 ) -> None:
-    """Write half the log-densities in the active components to h; raise best (b,) to them."""
+    """Write log2-densities in the active components to h; raise best (b,) to them."""
     centres, precisions, constants = params.centres, params.precisions, params.constants
     b = best.shape[0]
     one_scale = precisions.shape[1] == 1
@@ -128,18 +129,18 @@ def half_log_densities(
         seen = work
     for p in range(active.shape[0]):
         k = active[p]
-        half = 0.5 * constants[k]
-        quarter = 0.25 * precisions[k, 0] if one_scale else 0.25
+        peak = LOG2_E * constants[k]
+        scale = precisions[k, 0] if one_scale else 1.0
         for t in range(0, b, ABREAST):
             if one_scale:
                 q0, q1, q2, q3 = squares_abreast(seen, b, t, centres, k)
             else:
                 q0, q1, q2, q3 = _scaled_squares_abreast(seen, b, t, centres, precisions, k)
             place = p * b + t
-            _finish(q0, quarter, half, h, place, best, t)
-            _finish(q1, quarter, half, h, place + LANES, best, t + LANES)
-            _finish(q2, quarter, half, h, place + 2 * LANES, best, t + 2 * LANES)
-            _finish(q3, quarter, half, h, place + 3 * LANES, best, t + 3 * LANES)
+            _finish(q0, scale, peak, h, place, best, t)
+            _finish(q1, scale, peak, h, place + LANES, best, t + LANES)
+            _finish(q2, scale, peak, h, place + 2 * LANES, best, t + 2 * LANES)
+            _finish(q3, scale, peak, h, place + 3 * LANES, best, t + 3 * LANES)
 
 
 @device
@@ -159,7 +160,7 @@ def add_moments(
     first: Array,
     second: Array,
 ) -> None:
-    """Add a tile's moments in the active components, weighted by (h scale)^2, which h becomes.
+    """Add a tile's moments in the active components, weighted by h scale, which h becomes.
 
     second has a column for each feature, one column for the sum over features, or none.
     """
@@ -171,8 +172,7 @@ def add_moments(
         k, o = active[p], p * b
         total = splat(0.0)
         for i in range(0, b, LANES):
-            root = load(h, o + i) * load(scale, i)
-            weight = root * root
+            weight = load(h, o + i) * load(scale, i)
             store(h, o + i, weight)
             total = total + weight
         here = lane_sum(total)
