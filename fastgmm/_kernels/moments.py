@@ -57,7 +57,8 @@ def _folded(emit: Emitter, registers: Sequence[Any]) -> list[Any]:
     return folded
 
 
-def _emit_add_folded(emit: Emitter, registers: Sequence[Any], cells: Any, place: Any) -> list[Any]:
+def emit_add_folded(emit: Emitter, registers: Sequence[Any], cells: Any, place: Any) -> list[Any]:
+    """Add the lane sums of registers to ``cells[place:]``; return them in registers."""
     wide = emit.widened()
     folded = [wide.converted(register) for register in _folded(emit, registers)]
     for i, value in enumerate(folded):
@@ -158,7 +159,7 @@ def _diagonal(size: int, begin: bool, keep: bool) -> Callable[..., float]:
             zero = emit.constant(0.0)
             zeros = [zero] * (begin + size * (size + 3) // 2)
             sums = emit.loop(n, zeros, body, step=emit.lanes)
-            folded = _emit_add_folded(emit, sums if begin else [zero, *sums], cells, co)
+            folded = emit_add_folded(emit, sums if begin else [zero, *sums], cells, co)
             return builder.extract_element(folded[0], ir.Constant(INT32, 0))
 
         return sig, codegen
@@ -221,7 +222,7 @@ def _cross(size: int) -> Callable[..., None]:
 
             zeros = [emit.constant(0.0)] * (size * BLOCK)
             sums = emit.loop(n, zeros, body, step=emit.lanes)
-            _emit_add_folded(emit, sums, cells, co)
+            emit_add_folded(emit, sums, cells, co)
             return context.get_dummy_value()
 
         return sig, codegen
