@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastgmm._kernels.exp import exp2_or_0, exp2_reduced, log_positive
+from fastgmm._kernels.exp import _exp2_by_polynomial, exp2_or_0, exp2_reduced, log_positive
 from fastgmm._kernels.simd import LANES, load, load_like, store
 
 pytestmark = pytest.mark.nojit
@@ -26,6 +26,12 @@ def exp_numbers(x, out):
 def exp_registers(x, out):
     for i in range(0, x.size, LANES):
         store(out, i, exp2_reduced(load(x, i)))
+
+
+@numba.njit
+def polynomial_registers(x, out):
+    for i in range(0, x.size, LANES):
+        store(out, i, _exp2_by_polynomial(load(x, i)))
 
 
 @numba.njit
@@ -54,7 +60,9 @@ def mapped(function):
 
 
 exps = pytest.mark.parametrize(
-    "exp", [mapped(exp_numbers), mapped(exp_registers)], ids=["numbers", "registers"]
+    "exp",
+    [mapped(exp_numbers), mapped(exp_registers), mapped(polynomial_registers)],
+    ids=["numbers", "registers", "without table"],
 )
 logs = pytest.mark.parametrize(
     "log", [mapped(log_numbers), mapped(log_registers)], ids=["numbers", "registers"]
@@ -174,5 +182,8 @@ def test_exp_for_float32_tiles():
     exp_in_float32(x, np.empty(1, np.float32), out)
     exact = np.where(x > -125.0, np.exp2(x), 0.0)
     # two units in the last place, and what rounding x changes
-    assert (np.abs(out - exact) <= unit * exact * (1.0 + 0.5 * np.log(2.0) * np.abs(np.maximum(x, -126.0)))).all()
+    assert (
+        np.abs(out - exact)
+        <= unit * exact * (1.0 + 0.5 * np.log(2.0) * np.abs(np.maximum(x, -126.0)))
+    ).all()
     assert_array_equal(out[-4:], [1.0, 0.0, 0.0, 0.0])

@@ -433,7 +433,9 @@ def test_tiny_log_densities(d, dtype):
         packed.ravel(), consts, moved.ravel() if dtype == np.float32 else np.empty(0),
         empty(n_components * n), empty(n), d,
     )  # fmt: skip
-    assert_allclose(np.log(2.0) * h.reshape(n_components, n), expected, rtol=tolerance, atol=tolerance)
+    assert_allclose(
+        np.log(2.0) * h.reshape(n_components, n), expected, rtol=tolerance, atol=tolerance
+    )
     assert_array_equal(best, h.reshape(n_components, n).max(axis=0))
 
 

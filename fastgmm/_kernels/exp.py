@@ -23,6 +23,7 @@ from .simd import (
     exponent,
     float64_pairs,
     fma,
+    low_bits_eighths,
     mantissa,
     narrowed,
     times_low_bits_power,
@@ -50,6 +51,15 @@ C8 = float.fromhex("0x1.62bfc2c7ae40ep-20")
 C9 = float.fromhex("0x1.b524db38fd1f9p-24")
 C10 = float.fromhex("0x1.e6228bff026d1p-28")
 C11 = float.fromhex("0x1.ea044321bc0aap-32")
+# The same for eighths, which are looked up in a register where it has eight lanes: degree 7.
+EIGHTHS_ROUNDER = ROUNDER / 8
+E1 = float.fromhex("0x1.62e42fefa39efp-1")
+E2 = float.fromhex("0x1.ebfbdff82c854p-3")
+E3 = float.fromhex("0x1.c6b08d704a259p-5")
+E4 = float.fromhex("0x1.3b2ab6edc942ap-7")
+E5 = float.fromhex("0x1.5d87fe6d1f9d7p-10")
+E6 = float.fromhex("0x1.430e9e039c7c3p-13")
+E7 = float.fromhex("0x1.ffd3ab8d3f0e2p-17")
 SQRT2 = 1.4142135623730951
 # The same for float32: 1.5*2**23, and a series of degree 6 that is off by 2e-9.
 FLOAT32_ROUNDER = 12582912.0
@@ -66,7 +76,23 @@ FLOAT32_LOWEST = -125.0
 
 
 @strict_device
-def exp2_reduced(x: Register) -> Register:
+def _exp2_by_table(x: Register) -> Register:
+    """Return 2**x for -1021 <= x <= 1023.
+
+    The nearest eighth goes into the exponent and a table of 2**(j/8), what is left into a
+    polynomial of degree 7.
+    """
+    shifted = x + EIGHTHS_ROUNDER
+    r = x - (shifted - EIGHTHS_ROUNDER)  # exact
+    s = r * r
+    odd = fma(fma(s, E6, E4), s, E2)
+    even = fma(fma(fma(s, E7, E5), s, E3), s, E1)
+    power = low_bits_eighths(shifted)
+    return fma(power, fma(odd, r, even) * r, power)
+
+
+@strict_device
+def _exp2_by_polynomial(x: Register) -> Register:
     """Return 2**x for -1021 <= x <= 1023.
 
     The nearest integer goes into the exponent, what is left into a polynomial of degree 11.
@@ -78,6 +104,9 @@ def exp2_reduced(x: Register) -> Register:
     odd = fma(fma(fma(fma(s, C10, C8), s, C6), s, C4), s, C2)
     even = fma(fma(fma(fma(fma(s, C11, C9), s, C7), s, C5), s, C3), s, C1)
     return times_low_bits_power(fma(fma(odd, r, even), r, 1.0), shifted)
+
+
+exp2_reduced = _exp2_by_table if LANES == 8 else _exp2_by_polynomial
 
 
 @strict_device

@@ -26,6 +26,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, register_model
@@ -207,6 +208,42 @@ def times_low_bits_power(typingctx: Any, x: Any, t: Any) -> Any:
         return emit.builder.bitcast(emit.builder.add(_bits(emit, x), exponent), x.type)
 
     return _elementwise(emit_power, x, t)
+
+
+# 2**(j/8) as integers, less what shifting j to the top of the mantissa adds.
+EIGHTHS = [
+    int(np.exp2(j / 8).view(np.int64)) - (j << MANTISSA_BITS - 3) for j in np.arange(8).tolist()
+]
+
+
+def _low_bits_eighths(t: Register) -> Register:
+    bits = np.asarray(t).view(np.int64)
+    return (np.asarray(EIGHTHS)[bits & 7] + (bits << MANTISSA_BITS - 3)).view(np.float64)[()]  # type: ignore[no-any-return]
+
+
+@vector_intrinsic(_low_bits_eighths)
+def low_bits_eighths(typingctx: Any, t: Any) -> Any:
+    """Compute ``2**(m/8)`` for a number whose lowest bits hold the integer m; it must be normal.
+
+    Registers must have eight lanes: the table is one, too.
+    """
+
+    def emit_power(emit: Emitter, t: Any) -> Any:
+        builder, bits = emit.builder, _bits(emit, t)
+        table = ir.Constant(ir.VectorType(INT64, 8), [ir.Constant(INT64, x) for x in EIGHTHS])
+        if isinstance(t.type, ir.VectorType):
+            function = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(bits.type, [bits.type, bits.type]),
+                "llvm.x86.avx512.permvar.di.512",
+            )
+            entry = builder.call(function, [table, bits])
+        else:
+            entry = builder.extract_element(table, builder.and_(bits, ir.Constant(INT64, 7)))
+        shifted = builder.shl(bits, _constant(bits.type, MANTISSA_BITS - 3))
+        return builder.bitcast(builder.add(entry, shifted), t.type)
+
+    return _elementwise(emit_power, t)
 
 
 def _mantissa(x: Register) -> Register:
