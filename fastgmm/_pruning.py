@@ -15,6 +15,7 @@ from ._kernels import bounds as pair_bounds
 from ._kernels import em_pass, pruned, pruned_tiles
 from ._kernels.bounds import Bounds
 from ._kernels.em_pass import LABEL
+from ._kernels.exp import LOG2_E
 from ._kernels.kinds import KernelParams
 from ._kernels.pruned_tiles import RINGS
 from ._kernels.reaches import Reaches, reaches_for
@@ -91,9 +92,9 @@ class RowByRow:
         bounds = pair_bounds.empty_bounds(n_components, d, params.centres.dtype)
         pair_bounds.fill_directions(params.means, params, np.empty((d + 2, d)), bounds)
         skipped, floor = _negligible(mass, weight, n_rows)
-        bounds.halves[:n_components] = np.where(skipped, 0.5 * params.constants, np.inf)
+        bounds.peaks[:n_components] = np.where(skipped, LOG2_E * params.constants, np.inf)
         bounds.floors[:] = np.where(skipped, floor, 0.0)
-        bounds.gap[0] = 0.5 * np.log(floor)
+        bounds.gap[0] = np.log2(floor)
         for array in bounds:
             array.flags.writeable = False
         return bounds
@@ -143,7 +144,7 @@ class TileByTile:
     def bounds(self, params: KernelParams, mass: Array, weight: float, n_rows: int) -> Reaches:
         """Return what tells which pairs cannot matter, after a pass that found these masses."""
         skipped, floor = _negligible(mass, weight, n_rows)
-        return reaches_for(params, skipped, 0.5 * float(np.log(floor)))
+        return reaches_for(params, skipped, float(np.log(floor)))
 
     def scratch(self, params: KernelParams, n: int) -> pruned_tiles.Scratch:
         """Return scratch for blocks of up to n rows."""

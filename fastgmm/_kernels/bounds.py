@@ -15,14 +15,15 @@ from numpy.typing import DTypeLike
 
 from .arrays import Array, Rows
 from .emitter import LANES
+from .exp import LOG2_E
 from .loading import lanes_of
 from .options import device, entry, shared
 from .simd import fma, lane_sum, load_like, load_own, splat_own, store, where_less
 from .tiles import tile_width
 
 ABREAST = 8  # components whose bounds are worked out together
-# A quarter of the square bound, less what its rounding may have added.
-_QUARTER = -0.25 * 0.999
+# Half the square bound, less what its rounding may have added, to base 2.
+_HALF = -0.5 * 0.999 * LOG2_E
 
 
 class Bounds(NamedTuple):
@@ -31,9 +32,9 @@ class Bounds(NamedTuple):
     # (K * groups * d * ABREAST,), vectors T_k^T u by j, group of k, feature, k; the tiles' type
     directions: Array
     distances: Array  # (K, groups * ABREAST), |T_k (m_j - m_k)| by j and k
-    halves: Array  # (groups * ABREAST,): half the constants; inf for components never skipped
+    peaks: Array  # (groups * ABREAST,): the largest log2-density; inf for components never skipped
     floors: Array  # (K,): smaller responsibilities do not count
-    gap: Array  # (1,): half the logarithm of the smallest responsibility that counts
+    gap: Array  # (1,): the log2 of the smallest responsibility that counts
 
 
 @shared
@@ -108,8 +109,8 @@ def survivors(
     x holds rows centred on component j; cut is a register as `load_like` gives; alive becomes 1
     or 0.  Returns the sum of alive.
     """
-    directions, distances, halves = bounds.directions, bounds.distances, bounds.halves
-    columns = halves.shape[0]
+    directions, distances, peaks = bounds.directions, bounds.distances, bounds.peaks
+    columns = peaks.shape[0]
     place, stride = (j * columns + first) * d, tile_width(x.itemsize)
     s0, s1 = splat_own(distances[j, first], x), splat_own(distances[j, first + 1], x)
     s2, s3 = splat_own(distances[j, first + 2], x), splat_own(distances[j, first + 3], x)
@@ -126,24 +127,24 @@ def survivors(
         s6 = fma(z, directions[place + 6], s6)
         s7 = fma(z, directions[place + 7], s7)
         place += ABREAST
-    total = _mark(s0, halves[first], cut, x, alive, 0)
-    total = total + _mark(s1, halves[first + 1], cut, x, alive, 1)
-    total = total + _mark(s2, halves[first + 2], cut, x, alive, 2)
-    total = total + _mark(s3, halves[first + 3], cut, x, alive, 3)
-    total = total + _mark(s4, halves[first + 4], cut, x, alive, 4)
-    total = total + _mark(s5, halves[first + 5], cut, x, alive, 5)
-    total = total + _mark(s6, halves[first + 6], cut, x, alive, 6)
-    total = total + _mark(s7, halves[first + 7], cut, x, alive, 7)
+    total = _mark(s0, peaks[first], cut, x, alive, 0)
+    total = total + _mark(s1, peaks[first + 1], cut, x, alive, 1)
+    total = total + _mark(s2, peaks[first + 2], cut, x, alive, 2)
+    total = total + _mark(s3, peaks[first + 3], cut, x, alive, 3)
+    total = total + _mark(s4, peaks[first + 4], cut, x, alive, 4)
+    total = total + _mark(s5, peaks[first + 5], cut, x, alive, 5)
+    total = total + _mark(s6, peaks[first + 6], cut, x, alive, 6)
+    total = total + _mark(s7, peaks[first + 7], cut, x, alive, 7)
     return lane_sum(total)
 
 
 @device
-def _mark(projection: Any, half: float, cut: Any, x: Array, alive: Array, number: int) -> Any:
+def _mark(projection: Any, peak: float, cut: Any, x: Array, alive: Array, number: int) -> Any:
     """Return 1 for rows whose log-density may be above the cut, else 0 (NaN is above)."""
     place = number * lanes_of(x.itemsize)
     store(alive, place, projection)
     wide = load_like(alive, place, x)
-    upper = fma(wide * wide, _QUARTER, half)
+    upper = fma(wide * wide, _HALF, peak)
     mark = where_less(upper, cut, 0.0, 1.0)
     store(alive, place, mark)
     return mark

@@ -15,13 +15,14 @@ import numpy as np
 
 from .arrays import Array, Indices, Labels, Rows
 from .em_pass import place_lost, regions, scratch_size, split_statistics
+from .exp import LN2, LOG2_E
 from .kinds import (
     KernelParams,
     add_moments,
     begin_tile,
     clear_moments,
     finish_moments,
-    half_log_densities,
+    log2_densities,
     nearest,
 )
 from .loading import gather_rows
@@ -70,12 +71,12 @@ def scratch_for(params: KernelParams, n: int) -> Scratch:
 def _count_in_reach(limits: Array, own: Array) -> int:
     """Return how many components of the front of a list may matter to rows of a tile.
 
-    own : their half log-densities in their own component, never NaN.
+    own : their log2-densities in their own component, never NaN.
     """
     lowest = splat(np.inf)
     for i in range(0, own.shape[0], LANES):
-        half = load(own, i)
-        lowest = where_less(half, lowest, half, lowest)
+        here = load(own, i)
+        lowest = where_less(here, lowest, here, lowest)
     store(own, 0, lowest)
     low = own[0]
     for i in range(1, LANES):
@@ -120,14 +121,14 @@ def _write_keys(
     first = 0.5 * RINGS + 0.5 - _RINGS_PER_UNIT * np.sqrt(d)
     for i in range(0, b, LANES):
         top = load(h, i)
-        number, half = splat(float(active[0])), splat(0.5 * constants[active[0]])
+        number, peak = splat(float(active[0])), splat(LOG2_E * constants[active[0]])
         for p in range(1, active.shape[0]):
             k = active[p]
             value = load(h, p * b + i)
             number = where_less(top, value, float(k), number)
-            half = where_less(top, value, 0.5 * constants[k], half)
+            peak = where_less(top, value, LOG2_E * constants[k], peak)
             top = where_less(top, value, value, top)
-        square = where_less(top, half, 4.0 * (half - top), 0.0)
+        square = where_less(top, peak, 2.0 * LN2 * (peak - top), 0.0)
         ring = fma(root(square), _RINGS_PER_UNIT, first)
         ring = where_less(ring, RINGS - 0.5, ring, RINGS - 0.5)  # NaN and infinity, too
         store(rings, i, where_less(0.0, ring, ring, 0.0))
@@ -184,9 +185,7 @@ def pruned_tiles_block(
             while begin < count:
                 for p in range(begin, count):
                     active[p] = reaches.order[j, p]
-                half_log_densities(
-                    params, active[begin:count], x, h[begin * b : count * b], best, work
-                )
+                log2_densities(params, active[begin:count], x, h[begin * b : count * b], best, work)
                 begin = count
                 if count == 1:
                     for i in range(0, b, LANES):
@@ -194,21 +193,21 @@ def pruned_tiles_block(
                     count = _count_in_reach(reaches.limits[j], scale)
             kept = _keep_what_counts(reaches.gaps, count, h, best, active)
             pairs += 0.5 * rows * (count + kept)
-            left, roots = active[:kept], h[: kept * b]
-            _write_keys(params, left, roots, total, scale, chosen, rows, keys)
-            lost = exponentiate(roots, best, tile_weights, scale, total, x)
+            left, heights = active[:kept], h[: kept * b]
+            _write_keys(params, left, heights, total, scale, chosen, rows, keys)
+            lost = exponentiate(heights, best, tile_weights, scale, total, x)
             if lost > 0.0:
                 for i in range(rows):
                     if not best[i] > NEVER:
                         row = X[chosen[i]]
                         keys[chosen[i]] = nearest(params, row) * RINGS
-                        place_lost(params, left, row, roots, i, b)
+                        place_lost(params, left, row, heights, i, b)
             if weights.shape[0] == 0:
                 likelihood += sum_log_densities(best, total, rows)
             else:
                 likelihood += sum_weighted_log_densities(best, total, tile_weights)
             weight = add_all(weight, tile_weights)
-            add_moments(params, left, x, roots, scale, work, mass, first, second)
+            add_moments(params, left, x, heights, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
     statistics[0] += likelihood
     statistics[1] += lane_sum(weight)

@@ -3,7 +3,7 @@
 ``log N_k(x) = c_k - |T_k (x - m_k)|^2 / 2`` with T_k lower triangular, and the statistics
 ``A_k = sum r (x - m_k)`` and ``B_k = sum r (x - m_k)(x - m_k)^T`` as packed lower triangles.
 
-The M-step works with ``h = sqrt(r)``: ``v = h (x - m)`` serves both sides of ``B = sum v v^T``.
+The M-step multiplies ``v = r (x - m)`` by ``x - m``; the sum of v comes along.
 """
 
 from functools import lru_cache
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from . import moments, tiles, tiny
 from .arrays import Array
+from .exp import LOG2_E
 from .loading import lanes_of
 from .options import device, shared, strict_device
-from .simd import LANES, fma, load, splat, store, where_less
-from .tile import tile_rows
+from .simd import LANES, load, splat, store, where_less
+from .tile import log2_density, tile_rows
 from .tiles import ROWS, first_square, front_square, next_square, tile_width
 from .tiny import MOST, tiny_log_densities
 
@@ -145,10 +146,10 @@ def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
 
 
 @device
-def half_log_densities(
+def log2_densities(
     params: Any, active: Array, x: Array, h: Array, best: Array, work: Array
 ) -> None:
-    """Write half the log-densities in the active components to h; raise best (b,) to them.
+    """Write log2-densities in the active components to h; raise best (b,) to them.
 
     A square that is not finite counts as infinite: log-density minus infinity.
     """
@@ -166,10 +167,10 @@ def half_log_densities(
     z = work[: d * ROWS].view(centres.dtype)
     for p in range(active.shape[0]):
         k = active[p]
-        half = 0.5 * constants[k]
+        peak = LOG2_E * constants[k]
         if constants[k] == -np.inf:
             for i in range(0, b, LANES):
-                store(h, p * b + i, splat(half))
+                store(h, p * b + i, splat(peak))
             continue
         for t in range(0, b, rows):
             q = p * b + t
@@ -177,8 +178,7 @@ def half_log_densities(
                 flat_factors, k * size, flat_means, k * d, x, t, b, z, flat_shifts, k * d, h, q, d
             )
             for i in range(0, rows, LANES):
-                square = load(h, q + i)
-                value = where_less(square, np.inf, fma(square, -0.25, half), -np.inf)
+                value = log2_density(load(h, q + i), 1.0, peak)
                 store(h, q + i, value)
                 top = load(best, t + i)
                 store(best, t + i, where_less(top, value, value, top))
@@ -205,7 +205,7 @@ def add_moments(
     first: Array,
     second: Array,
 ) -> None:
-    """Add a tile's moments in the active components, weighted by (h scale)^2, to ``work``."""
+    """Add a tile's moments in the active components, weighted by h scale, to ``work``."""
     n_components, d = params.means.shape
     b, size = scale.shape[0], tiles_size(d, x.itemsize)
     centres = params.centres.reshape(n_components * d)
