@@ -193,7 +193,7 @@ def _times_low_bits_power(x: Register, t: Register) -> Register:
     x, t = np.asarray(x), np.asarray(t)
     whole: Any = np.int32 if t.dtype == np.float32 else np.int64
     size = FLOAT32_MANTISSA_BITS if t.dtype == np.float32 else MANTISSA_BITS
-    return (x.view(whole) + (t.view(whole) << size)).view(t.dtype)[()]  # type: ignore[no-any-return]
+    return (x.view(whole) + (t.view(whole) << size)).view(t.dtype)[()]
 
 
 @vector_intrinsic(_times_low_bits_power)
@@ -218,7 +218,7 @@ EIGHTHS = [
 
 def _low_bits_eighths(t: Register) -> Register:
     bits = np.asarray(t).view(np.int64)
-    return (np.asarray(EIGHTHS)[bits & 7] + (bits << MANTISSA_BITS - 3)).view(np.float64)[()]  # type: ignore[no-any-return]
+    return (np.asarray(EIGHTHS)[bits & 7] + (bits << MANTISSA_BITS - 3)).view(np.float64)[()]
 
 
 @vector_intrinsic(_low_bits_eighths)
