@@ -140,8 +140,8 @@ def stages(X, truths):
     return seen, stats
 
 
-def em(X, truth, n_threads=2, *, prune=True):
-    """Six iterations from the truth."""
+def em(X, truth, n_threads=2, *, prune=True, tol=0.0, max_iter=6):
+    """Iterations from the truth."""
     structure = STRUCTURES[truth.covariance_type]
     with Workers(n_threads) as workers:
         source = ArraySource(X, workers)
@@ -149,7 +149,7 @@ def em(X, truth, n_threads=2, *, prune=True):
         scatter = total_scatter(source) if structure.needs_scatter else None
         rule = MaximumLikelihood(structure, 1e-6, scatter)
         start = Standing(params_of(truth))
-        return run_em(source, structure, rule, start, tol=0.0, max_iter=6, scatter=scatter)
+        return run_em(source, structure, rule, start, tol=tol, max_iter=max_iter, scatter=scatter)
 
 
 def assert_same_bits_for_any_threads_and_layout(X, truth):

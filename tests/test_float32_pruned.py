@@ -4,22 +4,19 @@ import numpy as np
 import oracle
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from pruned_passes import em, mixture, params_of, source_of
 from test_em_pass import SENTINEL, untouched, zoned
 from test_float32_tiles import assert_parameters_agree, fit, sample
-from test_pruned import mixture, source_of
 
 from fastgmm import _em, _pruning
-from fastgmm._em import run_em
 from fastgmm._kernels.pruned_tiles import RINGS
 from fastgmm._kernels.reaches import separations
 from fastgmm._kernels.triangular import Triangular, TriangularFloat32
 from fastgmm._passes import EMPass
 from fastgmm._pruning import EMPasses, PrunedPass, RowByRow, way_for
-from fastgmm._rules import MaximumLikelihood, log_weights
-from fastgmm._sources import ArraySource
+from fastgmm._rules import log_weights
 from fastgmm._stats import SufficientStats
-from fastgmm._structures import STRUCTURES, Params
-from fastgmm._threads import Workers
+from fastgmm._structures import STRUCTURES
 
 FULL = STRUCTURES["full"]
 SHAPES = [(1, 2), (2, 3), (5, 40), (8, 12), (9, 2), (16, 5), (17, 20), (33, 12)]  # d, K
@@ -29,11 +26,6 @@ SHAPES = [(1, 2), (2, 3), (5, 40), (8, 12), (9, 2), (16, 5), (17, 20), (33, 12)]
 def never_dense(monkeypatch):
     """Finish whatever pairs there are."""
     monkeypatch.setattr(RowByRow, "most_pairs", lambda *_: 1.0)
-
-
-def params_of(truth):
-    factors = FULL.precisions_cholesky(truth.covariances)
-    return Params(truth.weights, truth.means, truth.covariances, factors)
 
 
 def tiles_of(truth):
@@ -214,13 +206,6 @@ def seen(monkeypatch):
 
     monkeypatch.setattr(EMPasses, "run", run)
     return seen
-
-
-def em(X, truth, n_threads=2, tol=0.0, max_iter=6):
-    with Workers(n_threads) as workers:
-        source = ArraySource(X, workers, None)
-        rule = MaximumLikelihood(FULL, 1e-6, None)
-        return run_em(source, FULL, rule, params_of(truth), tol=tol, max_iter=max_iter)
 
 
 @pytest.mark.parametrize(("d", "k"), [(6, 32), (16, 24)])
