@@ -275,7 +275,9 @@ def test_ctrl_c_during_the_start(init_params):
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_ctrl_c_with_a_memory_map_and_a_checkpoint(tmp_path, n_threads):
     """It stops as quickly with a file to write, and goes on from its last iteration."""
-    np.save(tmp_path / "rows.npy", synthetic(400_000))
+    X = synthetic(400_000)
+    GaussianMixture(8, tol=1e9, init_params="random_from_data").fit(X[:1000])  # compiles
+    np.save(tmp_path / "rows.npy", X)
     model = GaussianMixture(
         8, random_state=0, tol=0, max_iter=10**9, n_threads=n_threads, verbose=1,
         init_params="random_from_data",
