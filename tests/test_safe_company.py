@@ -294,5 +294,5 @@ def test_ctrl_c_with_a_memory_map_and_a_checkpoint(tmp_path, n_threads):
     model.set_params(max_iter=1).set_callbacks(history)
     with pytest.warns(ConvergenceWarning):
         model.fit(tmp_path / "rows.npy", checkpoint=tmp_path / "run.npz", resume=True)
-    assert model.n_iter_ > 1  # those that were made; none is added
+    assert model.n_iter_ >= 1  # those that were made; none is added
     assert len(history) == 0

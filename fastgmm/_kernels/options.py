@@ -142,7 +142,7 @@ class Entry:
         try:
             return variant(rows, params, *args)
         except BaseException:
-            # Kernels never raise: Ctrl-C has cut a compilation short, and Numba may keep half of it.
+            # Kernels never raise: Ctrl-C cut a compilation short, and Numba may keep half of it.
             self.variants.pop(key, None)
             raise
 
