@@ -32,9 +32,8 @@ def _class_fit(cls, iterations, X, case, start, **params):
         return model.fit(X).lower_bound_
 
 
-def fit_fastgmm(iterations, X, case, start, threads, **params):
-    params = {"n_threads": threads, **params}
-    return _class_fit(fastgmm.GaussianMixture, iterations, X, case, start, **params)
+def fit_fastgmm(iterations, X, case, start, threads):
+    return _class_fit(fastgmm.GaussianMixture, iterations, X, case, start, n_threads=threads)
 
 
 def fit_sklearn(iterations, X, case, start, threads):
