@@ -28,7 +28,7 @@ from benchmarks.measure import markdown, peak_during
 from fastgmm import GaussianMixture, History
 from fastgmm._passes import EMPass  # what travels is no public matter
 
-CHUNK_ROWS = 1 << 17  # 16 blocks of the array's grid: the same bits
+CHUNK_ROWS = 1 << 19  # 64 blocks of the grid of an array: the same sums
 WORKERS, THREADS, ROWS, CHUNK_BYTES, MERGED = 100, 2, 1e9, 128e6, 8
 CASES = ((8, 8), (64, 32), (256, 128))  # components, features
 
