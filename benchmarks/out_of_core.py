@@ -1,7 +1,7 @@
 """Rows that are not in memory: seconds of a pass and peak memory, as tables in Markdown.
 
     python -m benchmarks.out_of_core [--what sources cluster large] [--threads 2]
-        [--rows 2000000] [--rounds 5] [--sources memory memmap ...] [--workers 1 2 4]
+        [--rows 4000000] [--rounds 5] [--sources memory memmap ...] [--workers 1 2 4]
         [--gigabytes 1] [--types float64 float32] [--folder DIR] [--memory-only]
 
 *sources*: the same rows (d=8, float64) in memory, as .npy, Parquet, HDF5, batches and in Dask's
@@ -226,7 +226,7 @@ def main():
     tables = ["sources", "cluster", "large"]
     parser.add_argument("--what", nargs="+", choices=tables, default=tables)
     parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--rows", type=int, default=2_000_000, help="of the table of sources")
+    parser.add_argument("--rows", type=int, default=4_000_000, help="of the table of sources")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sources", nargs="*", choices=OPENINGS, default=list(OPENINGS))
     parser.add_argument("--workers", nargs="*", type=int, default=[1, 2, 4], help="of Dask")

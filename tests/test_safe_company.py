@@ -239,7 +239,15 @@ def same_state(a, b):
     return a.keys() == b.keys() and all(a[name] is b[name] for name in a)
 
 
+@pytest.fixture(scope="module")
+def compiled():
+    """Compile what a fit may need: an interrupt in the midst of that may get lost in LLVM."""
+    for init_params in ("kmeans", "k-means++", "random", "random_from_data"):
+        GaussianMixture(8, tol=1e9, init_params=init_params).fit(synthetic(1000))
+
+
 @posix
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("fitted_before", [False, True])
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_ctrl_c_leaves_the_estimator_as_it_was(fitted_before, n_threads):
@@ -259,6 +267,7 @@ def test_ctrl_c_leaves_the_estimator_as_it_was(fitted_before, n_threads):
 
 
 @posix
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("init_params", ["kmeans", "k-means++", "random"])
 def test_ctrl_c_during_the_start(init_params):
     X = synthetic(1_000_000)
@@ -272,12 +281,11 @@ def test_ctrl_c_during_the_start(init_params):
 
 
 @posix
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_ctrl_c_with_a_memory_map_and_a_checkpoint(tmp_path, n_threads):
     """It stops as quickly with a file to write, and goes on from its last iteration."""
-    X = synthetic(400_000)
-    GaussianMixture(8, tol=1e9, init_params="random_from_data").fit(X[:1000])  # compiles
-    np.save(tmp_path / "rows.npy", X)
+    np.save(tmp_path / "rows.npy", synthetic(400_000))
     model = GaussianMixture(
         8, random_state=0, tol=0, max_iter=10**9, n_threads=n_threads, verbose=1,
         init_params="random_from_data",
