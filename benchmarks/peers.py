@@ -16,30 +16,9 @@ class Unsupported(Exception):
     """The library has no such model."""
 
 
-<<<<<<< HEAD
 def fit_fastgmm(iterations, X, case, start, threads, **params):
     params = {"n_threads": threads, **params}
     return given_fit(GaussianMixture, case, X, start, iterations, **params).lower_bound_
-=======
-def _class_fit(cls, iterations, X, case, start, **params):
-    model = cls(
-        case.k,
-        covariance_type=case.covariance_type,
-        tol=0,
-        max_iter=iterations,
-        weights_init=start.weights,
-        means_init=start.means,
-        precisions_init=start.precisions(case.covariance_type),
-        **params,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # not converged: meant so
-        return model.fit(X).lower_bound_
-
-
-def fit_fastgmm(iterations, X, case, start, threads):
-    return _class_fit(fastgmm.GaussianMixture, iterations, X, case, start, n_threads=threads)
->>>>>>> evidence
 
 
 def fit_sklearn(iterations, X, case, start, threads):
