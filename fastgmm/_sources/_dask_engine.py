@@ -24,8 +24,9 @@ class Engine:
         import dask
         import dask.threaded
 
-        scheduler = dask.config.get("scheduler", None)
-        client = _current_client() if scheduler in (None, "distributed") else None
+        # a default client sets the second, and a user may have set another scheduler
+        of_client = dask.config.get("scheduler", None) in (None, "dask.distributed", "distributed")
+        client = _current_client() if of_client else None
         self.distant = client is not None
         self._options: dict[str, Any] = {}
         if client is None:
