@@ -28,6 +28,7 @@ from row_sources import (
 )  # fmt: skip
 
 from fastgmm import GaussianMixture
+from fastgmm._verbose import VerboseObserver
 
 BLOCK = 8192
 # Dask's own threads and loops close their sockets and files when they please.
@@ -204,10 +205,11 @@ def test_two_fits_share_a_cluster(client):
     assert len(found) == 2
 
 
-class Kill:
-    """Callback that kills one worker process after the third iteration."""
+class Kill(VerboseObserver):
+    """Observer that kills one worker process after the third iteration."""
 
     def __init__(self, pid):
+        super().__init__(0)
         self.pid, self.calls = pid, 0
 
     def iteration_ends(self, iteration):
@@ -215,18 +217,6 @@ class Kill:
         if self.calls == 3:
             os.kill(self.pid, signal.SIGKILL)
         return False
-
-    def run_begins(self, init):
-        pass
-
-    def run_ends(self, init, iteration, seconds):
-        pass
-
-    def rows_done(self, rows, total):
-        pass
-
-    def close(self):
-        pass
 
 
 def test_the_death_of_a_worker_changes_nothing(client, monkeypatch):
