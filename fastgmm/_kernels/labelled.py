@@ -52,7 +52,7 @@ def labelled_products_block(
     n_components = params.means.shape[0]
     data = X.reshape(n * d)
     starts, order, chosen = scratch.starts, scratch.order, scratch.chosen
-    whole_x, _, _, whole_roots, whole_ones, _, active, work = regions(scratch.numbers, params)
+    whole_x, _, _, whole_h, whole_ones, _, active, work = regions(scratch.numbers, params)
     mass, first, second = split_statistics(statistics, d, n_components)
     most = chosen.shape[0]
     weight = splat(0.0)
@@ -65,13 +65,11 @@ def labelled_products_block(
         for start in range(starts[k], starts[k + 1], most):
             rows = min(most, starts[k + 1] - start)
             b = (rows + LANES - 1) // LANES * LANES
-            x, roots, ones = whole_x[: padded(d) * b], whole_roots[:b], whole_ones[:b]
+            x, h, ones = whole_x[: padded(d) * b], whole_h[:b], whole_ones[:b]
             choose_rows(order, start, rows, b, chosen)
             gather_rows(data, chosen, b, d, x, b)
-            choose_weights(weights, chosen, rows, roots)
-            weight = add_all(weight, roots)
-            for i in range(b):
-                roots[i] = np.sqrt(roots[i])
-            add_moments(params, active[:1], x, roots, ones, work, mass, first, second)
+            choose_weights(weights, chosen, rows, h)
+            weight = add_all(weight, h)
+            add_moments(params, active[:1], x, h, ones, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
     statistics[1] += lane_sum(weight)
