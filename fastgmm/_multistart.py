@@ -104,8 +104,7 @@ def fit_best_of(
     course : how far this fit had come before.
     note : told how far it has come: before and after a start is found, and by each iteration.
     """
-    structure = settings.structure
-    scatter = total_scatter(source) if structure.needs_scatter else None
+    scatter = total_scatter(source) if settings.structure.needs_scatter else None
     rule = settings.make_rule(source, scatter)
     loop = run_em
     if settings.n_groups > 1:
@@ -135,12 +134,10 @@ def fit_best_of(
         follower.now(Course(run, best, n_distinct, draws(), standing, over))
         result = loop(
             source,
-            structure,
             rule,
             standing,
             tol=settings.tol,
             max_iter=len(standing.bounds) if over else settings.max_iter,
-            scatter=scatter,
             run=run,
             observers=watchers,
         )
