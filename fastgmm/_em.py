@@ -36,10 +36,14 @@ class EMResult(NamedTuple):
     """Where one run of EM ended."""
 
     params: Params
-    n_iter: int
     converged: bool
     bounds: list[float]  # one for each iteration
     mass: Array | None  # (K,) that the last pass found
+
+    @property
+    def n_iter(self) -> int:
+        """Return how many iterations there were."""
+        return len(self.bounds)
 
     @property
     def bound(self) -> float:
@@ -159,7 +163,7 @@ def run_em(
                 began=began,
                 converged=converged,
             )
-    return EMResult(params, len(bounds), converged, bounds, passes.mass)
+    return EMResult(params, converged, bounds, passes.mass)
 
 
 def _standing(

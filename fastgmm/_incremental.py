@@ -174,9 +174,9 @@ def run_incremental(
         else:
             stop = False
         if stop:
-            return EMResult(params, len(bounds), False, bounds, kept.mass)
+            return EMResult(params, False, bounds, kept.mass)
         small = bool(abs(change) < tol)
     if len(bounds) >= max_iter:
-        return EMResult(params, len(bounds), False, bounds, kept.mass)
+        return EMResult(params, False, bounds, kept.mass)
     # of bounds of two kinds no difference tells that EM has converged
     return batch(Standing(params, bounds) if bounds else standing)
