@@ -64,6 +64,7 @@ class FakeMixture:
                 self,
                 X,
                 y,
+                n_rows=len(X),
                 attributes=self._attributes,
                 n_init=self.n_init,
                 max_iter=self.max_iter,
