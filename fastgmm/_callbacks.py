@@ -151,7 +151,7 @@ class CallbackObserver:
             self._begin_iteration()
         return stop
 
-    def run_ends(self, init: int, iteration: Iteration | None, seconds: float) -> None:
+    def run_ends(self, init: int, iteration: Iteration | None) -> None:
         """Close the task of a run."""
         if self._task is not None:  # the loop stopped for a reason of its own: a task without work
             self._task.call_on_fit_task_end(estimator=self._estimator)

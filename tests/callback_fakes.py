@@ -89,7 +89,7 @@ class FakeMixture:
                 if converged or any(stops):
                     break
             for observer in observers:
-                observer.run_ends(init, last, 1.0)
+                observer.run_ends(init, last)
             fitted = {"means_": mean[np.newaxis], "converged_": converged}
             if callbacks is not None and callbacks.stopped:
                 break

@@ -219,7 +219,7 @@ class Kill:
     def run_begins(self, init):
         pass
 
-    def run_ends(self, init, iteration, seconds):
+    def run_ends(self, init, iteration):
         pass
 
     def rows_done(self, rows, total):
