@@ -310,14 +310,19 @@ class BaseMixture(CallbackSupport, MixtureInference):
         """Return where a warm start goes on from, if it does."""
         if not (self.warm_start and hasattr(self, "converged_")):
             return None
+        remedy = "Set warm_start=False to start anew."
+        self._check_same_model(n_features, "warm_start=True", remedy)
+        return Standing(self._params(), bound=float(self.lower_bound_))
+
+    def _check_same_model(self, n_features: int, who: str, remedy: str) -> None:
+        """Raise ValueError unless the fitted parameters are of the mixture that is asked for."""
         shape = (self.n_components, n_features)
         if self.means_.shape != shape or self.covariances_.shape != self._structure.shape(*shape):
             raise ValueError(
-                f"warm_start=True cannot go on from means of shape {self.means_.shape} to "
-                f"{shape[0]} components of covariance_type={self.covariance_type!r} with "
-                f"{shape[1]} features. Set warm_start=False to start anew."
+                f"{who} cannot go on from means of shape {self.means_.shape} and covariances of "
+                f"shape {self.covariances_.shape} to {shape[0]} components of covariance_type="
+                f"{self.covariance_type!r} with {shape[1]} features. {remedy}"
             )
-        return Standing(self._params(), bound=float(self.lower_bound_))
 
     def _attributes_in(self, dtype: np.dtype[Any]) -> Any:
         """Return the function that makes fitted attributes of this dtype from parameters."""
