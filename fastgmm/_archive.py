@@ -12,10 +12,11 @@ import math
 import os
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+
+from fastgmm._files import replaced
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,22 +98,7 @@ def write_archive(
     path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, NDArray[Any]]
 ) -> None:
     """Write a file; an old file is replaced as a whole or not at all."""
-    target = Path(os.path.realpath(path))  # a symbolic link stays one
-    temporary = target.with_name(f".{target.name[:100]}.{os.urandom(4).hex()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            _pack(file, header, arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            temporary.chmod(target.stat().st_mode & 0o777)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _pack(file: BinaryIO, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with replaced(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         # ZipInfo's fixed date: the same values give the same bytes.
         archive.writestr(zipfile.ZipInfo(HEADER), json.dumps(header, indent=1, allow_nan=False))
         for name, array in arrays.items():

@@ -218,25 +218,20 @@ class BaseMixture(CallbackSupport, MixtureInference):
             warm = self._warm_start(source.n_features)
             dtype = self._fitted_dtype(source.dtype)
             attributes_of = self._attributes_in(dtype)
-            observers: list[Observer] = []
-            told = None
-            if self.verbose:
-                told = VerboseObserver(self.verbose, self.verbose_interval)
+            told, callbacks = self._observers(
+                X,
+                y,
+                n_rows=source.n_rows,
+                attributes=attributes_of,
+                n_init=1 if warm else self.n_init,
+                max_iter=self.max_iter,
+                sample_weight=sample_weight,
+            )
+            if told is not None:
                 workers.watch = told.rows_done
                 at_the_end.callback(told.close)
-                observers.append(told)
-            callbacks = None
-            if self._has_callbacks:
-                callbacks = CallbackObserver(
-                    self,
-                    X,
-                    y if y is not None else np.broadcast_to(np.nan, (source.n_rows,)),
-                    attributes=attributes_of,
-                    n_init=1 if warm else self.n_init,
-                    max_iter=self.max_iter,
-                    sample_weight=sample_weight,
-                )
-                observers.append(callbacks)
+            watchers = (told, callbacks)
+            observers: list[Observer] = [watcher for watcher in watchers if watcher is not None]
             try:
                 with kept(checkpoint, resume, self, source, warm) as (course, note):
                     rng = check_random_state(self.random_state)
@@ -268,6 +263,17 @@ class BaseMixture(CallbackSupport, MixtureInference):
             if callbacks is not None:
                 callbacks.fit_ends(attributes)
         return attributes
+
+    def _observers(
+        self, X: Any, y: Any, **more: Any
+    ) -> tuple[VerboseObserver | None, CallbackObserver | None]:
+        """Return who writes of the fit, and who tells callbacks of it, where there is need.
+
+        more : what a `CallbackObserver` is told beside the data.
+        """
+        told = VerboseObserver(self.verbose, self.verbose_interval) if self.verbose else None
+        callbacks = CallbackObserver(self, X, y, **more) if self._has_callbacks else None
+        return told, callbacks
 
     def _settings(self, n_features: int) -> Settings:
         """Return all that governs the fit, checked."""
@@ -304,14 +310,19 @@ class BaseMixture(CallbackSupport, MixtureInference):
         """Return where a warm start goes on from, if it does."""
         if not (self.warm_start and hasattr(self, "converged_")):
             return None
+        remedy = "Set warm_start=False to start anew."
+        self._check_same_model(n_features, "warm_start=True", remedy)
+        return Standing(self._params(), bound=float(self.lower_bound_))
+
+    def _check_same_model(self, n_features: int, who: str, remedy: str) -> None:
+        """Raise ValueError unless the fitted parameters are of the mixture that is asked for."""
         shape = (self.n_components, n_features)
         if self.means_.shape != shape or self.covariances_.shape != self._structure.shape(*shape):
             raise ValueError(
-                f"warm_start=True cannot go on from means of shape {self.means_.shape} to "
-                f"{shape[0]} components of covariance_type={self.covariance_type!r} with "
-                f"{shape[1]} features. Set warm_start=False to start anew."
+                f"{who} cannot go on from means of shape {self.means_.shape} and covariances of "
+                f"shape {self.covariances_.shape} to {shape[0]} components of covariance_type="
+                f"{self.covariance_type!r} with {shape[1]} features. {remedy}"
             )
-        return Standing(self._params(), bound=float(self.lower_bound_))
 
     def _attributes_in(self, dtype: np.dtype[Any]) -> Any:
         """Return the function that makes fitted attributes of this dtype from parameters."""

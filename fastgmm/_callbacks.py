@@ -84,6 +84,8 @@ class CallbackObserver:
         Labels, if the caller gave any. Otherwise callbacks that ask for `y` see n times NaN (a view
         of one number): scikit-learn 1.9's `ScoringMonitor` scores nothing where `y` is None, and a
         score that does need labels then raises instead of comparing with invented ones.
+    n_rows : int
+        n, which not every kind of data has as its length.
     attributes : callable
         `attributes(params)` returns the fitted attributes that `params` stand for: all that
         `predict` and `score` need beside the constructor's parameters. Called only if a callback
@@ -105,6 +107,7 @@ class CallbackObserver:
         X: Any,
         y: Any,
         *,
+        n_rows: int,
         attributes: Callable[[Parameters], Mapping[str, Any]],
         n_init: int,
         max_iter: int,
@@ -120,7 +123,7 @@ class CallbackObserver:
         self._data = {
             "estimator": estimator,
             "X": X,
-            "y": np.broadcast_to(np.nan, (len(X),)) if y is None else y,
+            "y": np.broadcast_to(np.nan, (n_rows,)) if y is None else y,
             "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
         }
         self._root = estimator._init_callback_context(
@@ -148,7 +151,7 @@ class CallbackObserver:
             self._begin_iteration()
         return stop
 
-    def run_ends(self, init: int, iteration: Iteration | None, seconds: float) -> None:
+    def run_ends(self, init: int, iteration: Iteration | None) -> None:
         """Close the task of a run."""
         if self._task is not None:  # the loop stopped for a reason of its own: a task without work
             self._task.call_on_fit_task_end(estimator=self._estimator)

@@ -13,7 +13,7 @@ from ._pruning import EMPasses
 from ._rules import UpdateRule
 from ._sources import RowSource
 from ._stats import SufficientStats
-from ._structures import CovarianceStructure, Params, Scatter
+from ._structures import Params
 
 Array = NDArray[np.float64]
 
@@ -36,10 +36,14 @@ class EMResult(NamedTuple):
     """Where one run of EM ended."""
 
     params: Params
-    n_iter: int
     converged: bool
     bounds: list[float]  # one for each iteration
     mass: Array | None  # (K,) that the last pass found
+
+    @property
+    def n_iter(self) -> int:
+        """Return how many iterations there were."""
+        return len(self.bounds)
 
     @property
     def bound(self) -> float:
@@ -60,10 +64,8 @@ class Reducible(Protocol):
 
 def gather(
     source: Reducible,
-    structure: CovarianceStructure,
     rule: UpdateRule,
     params: Params,
-    scatter: Scatter | None,
     passes: EMPasses,
     *,
     change: float = np.inf,
@@ -72,13 +74,13 @@ def gather(
 
     change : of the bound, in the last pass.
     """
-    logs = rule.log_weights(params)
+    structure, logs = rule.structure, rule.log_weights(params)
     exact = rule.needs_float64 or abs(change) < _FLOAT32_CHANGE
     dtype = np.dtype(np.float64) if exact else source.dtype
-    stats = passes.run(source.reduce, structure.kernel_params(params, logs, scatter, dtype))
+    stats = passes.run(source.reduce, structure.kernel_params(params, logs, dtype))
     if dtype == np.float32 and not stats.is_finite():
         # rows so far out that something overflowed in float32
-        stats = passes.run(source.reduce, structure.kernel_params(params, logs, scatter))
+        stats = passes.run(source.reduce, structure.kernel_params(params, logs))
     return stats
 
 
@@ -116,13 +118,11 @@ def report(
 
 def run_em(
     source: RowSource,
-    structure: CovarianceStructure,
     rule: UpdateRule,
     standing: Standing,
     *,
     tol: float,
     max_iter: int,
-    scatter: Scatter | None = None,
     run: int = 0,
     observers: Sequence[Observer] = (),
 ) -> EMResult:
@@ -146,7 +146,7 @@ def run_em(
     stop = converged
     while not stop and len(bounds) < max_iter:
         began = time.perf_counter()
-        stats = gather(source, structure, rule, params, scatter, passes, change=change)
+        stats = gather(source, rule, params, passes, change=change)
         before, params = params, rule.update(stats)
         previous, bound = bound, rule.bound(stats, before, params)
         bounds.append(bound)
@@ -163,7 +163,7 @@ def run_em(
                 began=began,
                 converged=converged,
             )
-    return EMResult(params, len(bounds), converged, bounds, passes.mass)
+    return EMResult(params, converged, bounds, passes.mass)
 
 
 def _standing(

@@ -22,7 +22,7 @@ from ._pruning import EMPasses
 from ._rules import UpdateRule, log_weights
 from ._sources import ArraySource, PartedSource, RowSource, StreamSource
 from ._stats import SufficientStats
-from ._structures import CovarianceStructure, Params, Scatter
+from ._structures import CovarianceStructure, Params
 
 Array = NDArray[np.float64]
 
@@ -44,7 +44,7 @@ def expected_log_likelihood(
 ) -> float:
     """Return ``sum r log(w_k N(x | k))``, for the responsibilities behind the statistics."""
     d = params.means.shape[1]
-    constants = structure.kernel_params(params, log_weights(params.weights), None).constants
+    constants = structure.kernel_params(params, log_weights(params.weights)).constants
     alive = stats.mass > 0.0
     mass = np.where(alive, stats.mass, 1.0)
     covariances = structure.covariances(stats, params.means, mass, 0.0, None)
@@ -107,14 +107,12 @@ class _Kept:
 
 def run_incremental(
     source: RowSource,
-    structure: CovarianceStructure,
     rule: UpdateRule,
     standing: Standing,
     *,
     n_groups: int,
     tol: float,
     max_iter: int,
-    scatter: Scatter | None = None,
     run: int = 0,
     observers: Sequence[Observer] = (),
 ) -> EMResult:
@@ -133,11 +131,9 @@ def run_incremental(
     batch = partial(
         run_em,
         source,
-        structure,
         rule,
         tol=tol,
         max_iter=max_iter,
-        scatter=scatter,
         run=run,
         observers=observers,
     )
@@ -145,8 +141,8 @@ def run_incremental(
         return batch(standing)
     parted = in_parts(source)
     n_groups = min(n_groups, parted.n_blocks)
-    by_parts = structure.by_parts()
-    update = rule.by_parts().update
+    by_parts = rule.by_parts()
+    structure = by_parts.structure
     params, bounds = standing.params, list(standing.bounds)
     bound, change = standing.bound if bounds else -np.inf, standing.change
     kept = _Kept(params.means)
@@ -159,13 +155,13 @@ def run_incremental(
             for place, group in enumerate(groups):
                 # pruned passes learn from the pass before, over the same rows
                 passes = EMPasses(source.n_rows, prune=False)
-                found = gather(group, by_parts, rule, params, None, passes, change=change)
-                entropy = found.log_likelihood - expected_log_likelihood(by_parts, found, params)
+                found = gather(group, by_parts, params, passes, change=change)
+                entropy = found.log_likelihood - expected_log_likelihood(structure, found, params)
                 stats = kept.replace(place, found._replace(log_likelihood=entropy))
                 if bounds or place == n_groups - 1:
-                    params = update(stats)
+                    params = by_parts.update(stats)
         assert stats is not None
-        energy = stats.log_likelihood + expected_log_likelihood(by_parts, stats, params)
+        energy = stats.log_likelihood + expected_log_likelihood(structure, stats, params)
         previous = bound
         bound = rule.bound(stats._replace(log_likelihood=energy), params, params)
         change = bound - previous
@@ -178,9 +174,9 @@ def run_incremental(
         else:
             stop = False
         if stop:
-            return EMResult(params, len(bounds), False, bounds, kept.mass)
+            return EMResult(params, False, bounds, kept.mass)
         small = bool(abs(change) < tol)
     if len(bounds) >= max_iter:
-        return EMResult(params, len(bounds), False, bounds, kept.mass)
+        return EMResult(params, False, bounds, kept.mass)
     # of bounds of two kinds no difference tells that EM has converged
     return batch(Standing(params, bounds) if bounds else standing)

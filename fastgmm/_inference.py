@@ -221,7 +221,7 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Return what the kernels read; with the mixture's own weights if none are given."""
         check_is_fitted(self)
         added = self._log_weights() if log_weight is None else log_weight
-        return self._structure.kernel_params(self._params(), added, None)
+        return self._structure.kernel_params(self._params(), added)
 
     def _unweighted_params(self) -> Any:
         check_is_fitted(self)

@@ -1,6 +1,5 @@
 """Several runs of EM from different starts, of which the best is kept."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -82,7 +81,7 @@ class _Follower:
             self.now(self._course._replace(standing=iteration.standing))
         return False
 
-    def run_ends(self, init: int, iteration: Iteration | None, seconds: float) -> None:
+    def run_ends(self, init: int, iteration: Iteration | None) -> None:
         pass
 
 
@@ -104,8 +103,7 @@ def fit_best_of(
     course : how far this fit had come before.
     note : told how far it has come: before and after a start is found, and by each iteration.
     """
-    structure = settings.structure
-    scatter = total_scatter(source) if structure.needs_scatter else None
+    scatter = total_scatter(source) if settings.structure.needs_scatter else None
     rule = settings.make_rule(source, scatter)
     loop = run_em
     if settings.n_groups > 1:
@@ -123,7 +121,6 @@ def fit_best_of(
     best, n_distinct, over = course.best, list(course.n_distinct), course.over
     n_runs = 1 if warm is not None else settings.n_init
     for run in range(course.run, max(course.run + 1, n_runs)):
-        began = time.perf_counter()
         for watcher in watchers:
             watcher.run_begins(run)
         standing = course.standing if run == course.run else None
@@ -135,17 +132,15 @@ def fit_best_of(
         follower.now(Course(run, best, n_distinct, draws(), standing, over))
         result = loop(
             source,
-            structure,
             rule,
             standing,
             tol=settings.tol,
             max_iter=len(standing.bounds) if over else settings.max_iter,
-            scatter=scatter,
             run=run,
             observers=watchers,
         )
         for watcher in watchers:
-            watcher.run_ends(run, follower.last, time.perf_counter() - began)
+            watcher.run_ends(run, follower.last)
         if best is None or settings.max_iter == 0 or _better(result, best):
             best = result
         over |= any(getattr(watcher, "stopped", False) for watcher in watchers)

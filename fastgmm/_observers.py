@@ -87,6 +87,6 @@ class Observer(Protocol):
         """
         ...
 
-    def run_ends(self, init: int, iteration: Iteration | None, seconds: float) -> None:
+    def run_ends(self, init: int, iteration: Iteration | None) -> None:
         """Take note of the end of a run; `iteration` is its last (None if there was none)."""
         ...

@@ -134,7 +134,8 @@ class PartialFit(BaseMixture):
         """Return the attributes after a batch."""
         goes_on = hasattr(self, "means_")
         if goes_on:
-            self._check_same_model()
+            remedy = "Set the parameters back, or call fit to start anew."
+            self._check_same_model(self.means_.shape[1], "partial_fit", remedy)
         kept: dict[str, Any] = {}
         with Workers(self.n_threads) as workers:
             source = open_source(self, X, workers, sample_weight, reset=not goes_on, to_fit=True)
@@ -212,13 +213,3 @@ class PartialFit(BaseMixture):
             power=self.step_power,
             offset=self.step_offset,
         )
-
-    def _check_same_model(self) -> None:
-        shape = (self.n_components, self.means_.shape[1])
-        if self.means_.shape != shape or self.covariances_.shape != self._structure.shape(*shape):
-            raise ValueError(
-                f"partial_fit cannot go on from means of shape {self.means_.shape} and covariances "
-                f"of shape {self.covariances_.shape} to {shape[0]} components of "
-                f"covariance_type={self.covariance_type!r}. Set the parameters back, or call fit "
-                "to start anew."
-            )

@@ -354,7 +354,7 @@ def compile_kernels(structure: CovarianceStructure, dtype: np.dtype[Any]) -> Non
         )
         rows = readonly(means, dtype)
         for tiles in {np.dtype(np.float64), rows.dtype}:
-            params = structure.kernel_params(given, np.log(given.weights), None, tiles)
+            params = structure.kernel_params(given, np.log(given.weights), tiles)
             way = way_for(params)
             if way is None:
                 continue

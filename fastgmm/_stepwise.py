@@ -89,7 +89,7 @@ def take_step(
     parts = structure.by_parts()
     # Without a guard: it would draw components that lost all mass to the origin.
     rule = MaximumLikelihood(parts, reg_covar, None, mean_weight=0.0)
-    found = gather(source, parts, rule, params, None, EMPasses(source.n_rows, prune=False))
+    found = gather(source, rule, params, EMPasses(source.n_rows, prune=False))
     step = step_size(seen, found.weight, share, power, offset)
     stats = blend(stats_of(parts, params, reg_covar), found, step)
     return Step(rule.update(stats), found.log_likelihood / found.weight, found.weight)

@@ -71,7 +71,7 @@ class VerboseObserver:
         self._pass.begins(f"Iteration {iteration.number + 1}", found)
         return False
 
-    def run_ends(self, init: int, iteration: Iteration | None, seconds: float) -> None:
+    def run_ends(self, init: int, iteration: Iteration | None) -> None:
         """Say how a run ended; a run without iterations ends silently."""
         self._pass.ends()
         if iteration is None:

@@ -64,6 +64,7 @@ class FakeMixture:
                 self,
                 X,
                 y,
+                n_rows=len(X),
                 attributes=self._attributes,
                 n_init=self.n_init,
                 max_iter=self.max_iter,
@@ -88,7 +89,7 @@ class FakeMixture:
                 if converged or any(stops):
                     break
             for observer in observers:
-                observer.run_ends(init, last, 1.0)
+                observer.run_ends(init, last)
             fitted = {"means_": mean[np.newaxis], "converged_": converged}
             if callbacks is not None and callbacks.stopped:
                 break

@@ -40,7 +40,7 @@ def params_of(truth):
 
 def kernel_params_of(truth):
     structure = STRUCTURES[truth.covariance_type]
-    return structure.kernel_params(params_of(truth), log_weights(truth.weights), None)
+    return structure.kernel_params(params_of(truth), log_weights(truth.weights))
 
 
 def source_of(X, weights=None, n_threads=2):
@@ -149,7 +149,7 @@ def em(X, truth, n_threads=2, *, prune=True, tol=0.0, max_iter=6):
         scatter = total_scatter(source) if structure.needs_scatter else None
         rule = MaximumLikelihood(structure, 1e-6, scatter)
         start = Standing(params_of(truth))
-        return run_em(source, structure, rule, start, tol=tol, max_iter=max_iter, scatter=scatter)
+        return run_em(source, rule, start, tol=tol, max_iter=max_iter)
 
 
 def assert_same_bits_for_any_threads_and_layout(X, truth):

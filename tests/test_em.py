@@ -36,9 +36,7 @@ def run(X, start, *, tol=1e-3, max_iter=20, reg_covar=1e-6, weights=None, n_thre
         mean_weight = 1.0 if weights is None else weights.sum() / np.count_nonzero(weights)
         rule = MaximumLikelihood(structure, reg_covar, scatter, mean_weight)
         begin = Standing(params, bound=more.pop("bound", -np.inf))
-        return run_em(
-            source, structure, rule, begin, tol=tol, max_iter=max_iter, scatter=scatter, **more
-        )
+        return run_em(source, rule, begin, tol=tol, max_iter=max_iter, **more)
 
 
 def assert_same_fit(got, expected, rtol=1e-8):

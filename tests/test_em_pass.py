@@ -75,7 +75,7 @@ def kernel_params(truth, dtype=np.float64):
     with np.errstate(divide="ignore"):
         log_weights = np.log(truth.weights)
     params = Params(truth.weights, truth.means, truth.covariances, factors)
-    made = structure.kernel_params(params, log_weights, None, dtype)
+    made = structure.kernel_params(params, log_weights, dtype)
     return type(made)(*(given(field) for field in made))
 
 

@@ -29,7 +29,7 @@ def never_dense(monkeypatch):
 
 
 def tiles_of(truth):
-    params = FULL.kernel_params(params_of(truth), log_weights(truth.weights), None, np.float32)
+    params = FULL.kernel_params(params_of(truth), log_weights(truth.weights), np.float32)
     assert type(params) is TriangularFloat32
     return params
 

@@ -15,7 +15,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import multivariate_normal
 
-from fastgmm._kernels import simd
+from fastgmm._kernels import powers, simd
 from fastgmm._kernels.loading import FEW, lanes_of, load_few, load_panel
 from fastgmm._kernels.moments import add_moments, cells_size, unpack_moments
 from fastgmm._kernels.options import FASTMATH
@@ -190,14 +190,14 @@ def test_fma_rounds_once_or_twice():
 def exponents(x, shifted, out):
     n = x.size
     for i in range(0, n, LANES):
-        store(out, i, simd.mantissa(load(x, i)))
-        store(out, n + i, simd.exponent(load(x, i)))
-        m = simd.mantissa(load(x, i))
-        store(out, 2 * n + i, simd.times_low_bits_power(m, load(shifted, i)))
+        store(out, i, powers.mantissa(load(x, i)))
+        store(out, n + i, powers.exponent(load(x, i)))
+        m = powers.mantissa(load(x, i))
+        store(out, 2 * n + i, powers.times_low_bits_power(m, load(shifted, i)))
     for i in range(n):
-        out[3 * n + i] = simd.mantissa(x[i])
-        out[4 * n + i] = simd.exponent(x[i])
-        out[5 * n + i] = simd.times_low_bits_power(simd.mantissa(x[i]), shifted[i])
+        out[3 * n + i] = powers.mantissa(x[i])
+        out[4 * n + i] = powers.exponent(x[i])
+        out[5 * n + i] = powers.times_low_bits_power(powers.mantissa(x[i]), shifted[i])
 
 
 def test_mantissa_exponent_and_powers_of_two():
@@ -224,7 +224,7 @@ def float32_operations(a, b, tile, out):
         store(out, 3 * n + i, simd.fma(x, y, 2.0))
         store(out, 4 * n + i, simd.where_less(x, y, x, 7.0))
         shifted = simd.where_less(x, x, x, 12582912.0) + 5.0
-        store(out, 5 * n + i, simd.times_low_bits_power(simd.where_less(x, x, x, 3.0), shifted))
+        store(out, 5 * n + i, powers.times_low_bits_power(simd.where_less(x, x, x, 3.0), shifted))
         store(out, 6 * n + i, pair - simd.splat_like(1.0, tile))
         store(tile, 0, x)
         store(out, 7 * n + i, simd.load_own(tile, 0) + simd.splat_own(0.1, tile))

@@ -199,7 +199,7 @@ def test_kernel_params_stand_for_the_log_densities(kind, k, d):
     )
     factors = structure.precisions_cholesky(covariances)
     params = Params(truth.weights, truth.means, covariances, factors)
-    kernel = structure.kernel_params(params, np.log(truth.weights), None)
+    kernel = structure.kernel_params(params, np.log(truth.weights))
     for field in kernel:
         assert field.dtype == np.float64
         assert field.flags.c_contiguous
@@ -247,7 +247,7 @@ def test_the_kind_of_tied_kernel_follows_the_distance():
     def kind(distance):
         means = np.array([[0.0, 0.0], [distance, 0.0]])
         params = Params(np.array([0.5, 0.5]), means, np.eye(2), np.eye(2))
-        return type(structure.kernel_params(params, np.log([0.5, 0.5]), None))
+        return type(structure.kernel_params(params, np.log([0.5, 0.5])))
 
     assert kind(1999.0) is Scaled  # between / within = (distance / 2)^2
     assert kind(2001.0) is Triangular

@@ -50,7 +50,7 @@ def drive(observer, bounds, *, n_init=1, converged=True, seconds=0.01, rows=200)
             )
             previous = bound
             assert observer.iteration_ends(last) is False
-        observer.run_ends(init, last, seconds * len(bounds))
+        observer.run_ends(init, last)
 
 
 def without_times(text):
@@ -135,7 +135,7 @@ def between_iterations(observer, clock, seconds, n_blocks=1000, **more):
     last = Iteration(0, 1, -3.25, 0.5, seconds, 10**6, False, None)
     observer.iteration_ends(last)
     make_a_pass(observer, clock, seconds, n_blocks, **more)
-    observer.run_ends(0, last, seconds)
+    observer.run_ends(0, last)
     observer.close()
 
 

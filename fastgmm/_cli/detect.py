@@ -11,7 +11,7 @@ import numpy as np
 
 from fastgmm import GaussianMixtureOutlierDetector, load
 from fastgmm._cli.common import add_data, add_quiet, check_writable, say
-from fastgmm._cli.results import replaced, text_of
+from fastgmm._cli.results import output_file, text_of
 from fastgmm._cli.tables import read_table, take_rows
 
 
@@ -81,7 +81,7 @@ def _detect(options: argparse.Namespace) -> None:
         f"{options.data}: {len(rows)} of {len(scores)} rows score below {detector.offset_:.6g}",
     )
     if options.output:
-        with replaced(options.output) as file, text_of(file) as text:
+        with output_file(options.output) as file, text_of(file) as text:
             _write(text, options, detector, X, names, rows, scores)
         say(options, f"saved as {options.output}")
     else:

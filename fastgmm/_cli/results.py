@@ -1,4 +1,4 @@
-"""Tables of results, written piece by piece, and files that are there whole or not at all."""
+"""Tables of results, written piece by piece, and the files that they go to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from typing import Any, BinaryIO, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_table_name", "replaced", "text_of", "write_table"]
+from fastgmm._files import replaced
+
+__all__ = ["check_table_name", "output_file", "text_of", "write_table"]
 
 CSV_ROWS = 8192  # turned into Python's numbers at a time
 
@@ -55,7 +57,7 @@ def write_table(
         _write_csv(sys.stdout, pieces, heads)
         return
     check_table_name(path)
-    with replaced(path) as file:
+    with output_file(path) as file:
         if Path(path).suffix.lower() == ".npy":
             written = _write_npy(file, pieces, n_rows)
         else:
@@ -69,28 +71,22 @@ def write_table(
 
 
 @contextlib.contextmanager
-def replaced(path: str) -> Iterator[BinaryIO]:
+def output_file(path: str) -> Iterator[BinaryIO]:
     """Open a file that takes the place of ``path`` in the end; if anything goes wrong, it is gone.
 
     What is no file, such as a pipe, is written to as it is.
     """
-    target = Path(os.path.realpath(path))  # a symbolic link stays one
+    target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         with open(target, "wb") as file:
             yield file
         return
-    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
     try:
-        with open(temporary, "xb") as file:
+        with replaced(path) as file:
             yield file
-        if target.exists():
-            temporary.chmod(target.stat().st_mode & 0o777)
-        os.replace(temporary, target)
     except OSError as error:
         # whoever asked for a file knows nothing of another one
         raise OSError(error.errno, error.strerror, path) if error.strerror else error from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -16,20 +16,8 @@ from typing import Any
 from numba.extending import overload
 
 from .options import JIT_DISABLED, overload_options, strict_device
-from .simd import (
-    LANES,
-    Register,
-    divide,
-    exponent,
-    float64_pairs,
-    fma,
-    low_bits_eighths,
-    mantissa,
-    narrowed,
-    times_low_bits_power,
-    where_less,
-    widened,
-)
+from .powers import exponent, low_bits_eighths, mantissa, times_low_bits_power
+from .simd import LANES, Register, divide, float64_pairs, fma, narrowed, where_less, widened
 
 LN2 = 0.6931471805599453
 # ln 2 in two parts; the first has 21 trailing zero bits, so that a small integer times it is exact.

@@ -99,11 +99,7 @@ class CovarianceStructure(Protocol):
         """Return how many rows a component needs for a covariance of its own."""
 
     def kernel_params(
-        self,
-        params: Params,
-        log_weights: Array,
-        scatter: Scatter | None,
-        dtype: DTypeLike = np.float64,
+        self, params: Params, log_weights: Array, dtype: DTypeLike = np.float64
     ) -> KernelParams:
         """Return what the kernels read, with the log-weights in the constants.
 

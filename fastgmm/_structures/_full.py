@@ -62,11 +62,7 @@ class Full(Matrices):
         return n_features + 1
 
     def kernel_params(
-        self,
-        params: Params,
-        log_weights: Array,
-        scatter: Scatter | None,
-        dtype: DTypeLike = np.float64,
+        self, params: Params, log_weights: Array, dtype: DTypeLike = np.float64
     ) -> KernelParams:
         factors = params.precisions_cholesky.transpose(0, 2, 1)
         d = params.means.shape[1]

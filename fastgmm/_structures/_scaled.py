@@ -37,11 +37,7 @@ class _Variances(CovarianceStructure):
         return values
 
     def kernel_params(
-        self,
-        params: Params,
-        log_weights: Array,
-        scatter: Scatter | None,
-        dtype: DTypeLike = np.float64,
+        self, params: Params, log_weights: Array, dtype: DTypeLike = np.float64
     ) -> KernelParams:
         d = params.means.shape[1]
         roots = params.precisions_cholesky

@@ -85,11 +85,7 @@ class Tied(Matrices):
         return 2  # one row alone decides where its component is, and nothing else
 
     def kernel_params(
-        self,
-        params: Params,
-        log_weights: Array,
-        scatter: Scatter | None,
-        dtype: DTypeLike = np.float64,
+        self, params: Params, log_weights: Array, dtype: DTypeLike = np.float64
     ) -> KernelParams:
         factor = readonly(params.precisions_cholesky.T)
         n_components, d = params.means.shape
