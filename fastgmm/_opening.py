@@ -79,6 +79,14 @@ def open_source(
     return source
 
 
+def lies_elsewhere(X: Any) -> bool:
+    """Tell whether X is no array, nor becomes one: every fit reads it for itself."""
+    if is_dask(X) or isinstance(X, str | Path):
+        return True
+    wish = Wish(None, None)
+    return any(recognises(X, wish) for recognises, _ in OPENERS)
+
+
 def _open_dask(
     estimator: Any, X: Any, workers: Workers, sample_weight: Any, *, reset: bool
 ) -> DaskSource:

@@ -264,6 +264,11 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
             'component'; and for whatever `GaussianMixture.fit` rejects.
         """
         self._check_thresholds()
+        if isinstance(sample_weight, str):
+            raise ValueError(
+                f"sample_weight={sample_weight!r} names a column, and the detector needs the "
+                "weights themselves: take the column out of X and give it as sample_weight."
+            )
         mixture = GaussianMixture(**{name: getattr(self, name) for name in _OF_MIXTURE})
         self._adopt(mixture.fit(X, sample_weight=sample_weight), X, sample_weight)
         return self
@@ -438,7 +443,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         if self.log_density is not None:
             return float(self.log_density)
         share = DEFAULT_CONTAMINATION if self.contamination is None else self.contamination
-        scores = self._scores(mixture, X)
+        scores = np.asarray(self._scores(mixture, X))  # of a Dask collection they are lazy
         weights = check_sample_weight(sample_weight, len(scores))
         found = largest_with_share_below(scores, weights, share)
         if found == -np.inf:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from ._initialise import shared_clusterings
+from ._opening import RowsLike, lies_elsewhere
 from ._threads import Workers, available_threads
 from ._validation import check_rows, check_sample_weight
 from ._verbose import write_line
@@ -155,7 +156,7 @@ class ModelSelection:
 
 
 def select_model(
-    X: ArrayLike,
+    X: RowsLike,
     n_components: int | Iterable[int] = range(1, 11),
     covariance_types: CovarianceType | Sequence[CovarianceType] = (
         "full",
@@ -165,7 +166,7 @@ def select_model(
     ),
     criterion: Criterion = "bic",
     *,
-    sample_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | str | None = None,
     n_init: int = 1,
     random_state: int | np.random.RandomState | None = None,
     n_threads: int | None = None,
@@ -180,8 +181,10 @@ def select_model(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : array-like of shape (n_samples, n_features), or a source of such rows
         The rows. They are never copied: arrays, memory-mapped ones too, are read block by block.
+        Whatever else ``GaussianMixture.fit`` takes, Dask collections for instance, is read anew
+        for each candidate.
     n_components : int or iterable of int, default=range(1, 11)
         The numbers of components to try.
     covariance_types : str or sequence of str, default=('full', 'tied', 'diag', 'spherical')
@@ -192,8 +195,8 @@ def select_model(
         - 'bic': finds the number of components as rows become many, for the density,
         - 'aic': prefers larger models, for prediction of new rows,
         - 'icl': prefers components that do not overlap, for clustering.
-    sample_weight : array-like of shape (n_samples,), default=None
-        How often each row counts.
+    sample_weight : array-like of shape (n_samples,), or str, default=None
+        How often each row counts; see ``GaussianMixture.fit``.
     n_init : int, default=1
         The number of starts of each candidate, of which the best is kept.
     random_state : int, RandomState instance or None, default=None
@@ -260,15 +263,20 @@ def select_model(
     models = [GaussianMixture(k, covariance_type=t, **params) for t in types for k in sizes]
     for model in models:
         model._validate_params()
-    rows = check_rows(models[0], X, reset=True)
-    weights = check_sample_weight(sample_weight, len(rows))
+    rows: Any = X
+    weights: Any = sample_weight
+    side_by_side = False
+    if not lies_elsewhere(X):
+        rows = check_rows(models[0], X, reset=True)
+        weights = check_sample_weight(sample_weight, len(rows))
+        side_by_side = rows.size in _SIDE_BY_SIDE
 
     threads = available_threads() if n_threads is None else n_threads
     search = _Search(models, rows, weights, criterion, verbose)
     groups = search.groups()
-    side_by_side = min(threads, len(groups)) if rows.size in _SIDE_BY_SIDE else 1
-    search.threads = 1 if side_by_side > 1 else threads
-    with Workers(side_by_side) as workers:
+    at_once = min(threads, len(groups)) if side_by_side else 1
+    search.threads = 1 if at_once > 1 else threads
+    with Workers(at_once) as workers:
         workers.run(len(groups), lambda: lambda number: search.fit_group(groups[number]))
 
     table = search.table()
@@ -303,8 +311,8 @@ class _Search:
     def __init__(
         self,
         models: list[GaussianMixture],
-        rows: NDArray[Any],
-        weights: NDArray[np.float64] | None,
+        rows: Any,
+        weights: Any,
         criterion: Criterion,
         verbose: int,
     ) -> None:

@@ -53,7 +53,7 @@ class Engine:
         return dict(zip(keys, self._get(self._layered(graph), keys, **options), strict=True))
 
     def _layered(self, graph: Graph) -> Graph:
-        """Return the graph as one layer if it travels: Dask would hash all that is in a bare one."""
+        """Return the graph as one layer if it travels: Dask would hash all of a bare one."""
         from dask.highlevelgraph import HighLevelGraph
 
         if not self.distant:
