@@ -39,8 +39,12 @@ class Engine:
 
     def compute(self, graph: Graph, keys: Iterable[Hashable]) -> list[Any]:
         """Return the results of these keys."""
+        from dask.optimization import cull
+
+        keys = list(keys)
+        needed, _ = cull(graph, keys)  # older schedulers compute all there is
         try:
-            return list(self._get(self._layered(graph), list(keys), **self._options))
+            return list(self._get(self._layered(needed), keys, **self._options))
         except Exception as error:
             if type(error).__name__ == "KilledWorker":
                 error.add_note(_KILLED)
