@@ -318,7 +318,8 @@ class GaussianMixtureOutlierDetector(Detection):
         if self.log_density is not None:
             return float(self.log_density)
         share = DEFAULT_CONTAMINATION if self.contamination is None else self.contamination
-        scores = self._scores(mixture, X, sample_weight)
+        # of a Dask collection they are lazy
+        scores = np.asarray(self._scores(mixture, X, sample_weight))
         weights = weights_of(mixture, X, sample_weight)
         found = largest_with_share_below(scores, weights, share)
         if found == -np.inf:

@@ -1,10 +1,7 @@
-"""Rows in Dask's chunks: the bits of the array, for any number of workers, also if one dies."""
+"""Rows in Dask's chunks, on Dask's threads: the bits of the array."""
 
-import os
-import pickle
-import signal
 import threading
-import warnings
+import weakref
 
 import dask
 import dask.array as da
@@ -12,7 +9,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-from distributed import Client, LocalCluster
+from dask_rows import BLOCK, chunked, frame, unknown
 from numpy.testing import assert_allclose, assert_array_equal
 from row_sources import (
     NAMES,
@@ -27,46 +24,12 @@ from row_sources import (
     weights_of,
 )  # fmt: skip
 
-from fastgmm import GaussianMixture
-from fastgmm._verbose import VerboseObserver
-
-BLOCK = 8192
-# Dask's own threads and loops close their sockets and files when they please.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-def chunked(X, lengths=BLOCK):
-    return da.from_array(X, chunks=(lengths, -1))
-
-
-def unknown(X, lengths=BLOCK):
-    """The same without known lengths of chunks."""
-    return chunked(X, lengths).map_blocks(np.asarray, chunks=((np.nan,) * 3, (D,)))
-
-
-def frame(X, w=None, npartitions=3):
-    table = pd.DataFrame(X, columns=NAMES)
-    if w is not None:
-        table.insert(1, "w", w)
-    return dd.from_pandas(table, npartitions=npartitions)
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
-    ) as made:
-        yield made
-
-
-@pytest.fixture
-def client(cluster):
-    with Client(cluster, set_as_default=False) as made, made.as_current():
-        made.wait_for_workers(2)
-        yield made
+from fastgmm import (
+    BayesianGaussianMixture,
+    GaussianMixtureOutlierDetector,
+    select_model,
+)
+from fastgmm._sources import _dask, _dask_engine, _scratch
 
 
 @pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
@@ -175,65 +138,146 @@ def test_what_cannot_be_fitted_is_refused(X, w, error, text):
         fit(X, w)
 
 
-def test_a_cluster_gives_the_same_bits(client):
+def test_chunks_of_one_row_and_empty_ones():
+    X = rows()[:60]
+    expected = fit(X)
+    for lengths in (1, (0, 1, 0, 58, 1, 0)):
+        there = chunked(X, lengths)
+        nowhere = there.map_blocks(np.asarray, chunks=((np.nan,) * there.numblocks[0], (D,)))
+        for given in (there, nowhere):
+            model = fit(given)
+            assert_allclose(model.covariances_, expected.covariances_, rtol=1e-9)
+            assert_array_equal(model.predict(given).compute(), expected.predict(X))
+
+
+def test_bundles_change_no_bits(monkeypatch):
     X, w = rows(), weights_of()
-    model = fit(chunked(X), init_size=5000)
-    assert_same(model, of_array(init_size=5000))
-    assert_same(pickle.loads(pickle.dumps(model)), model)
-    assert_same(fit(chunked(X), da.from_array(w, chunks=BLOCK)), fit(X, w))
-    assert_array_equal(model.predict(chunked(X)).compute(), model.predict(X))
-    with pytest.raises(ValueError, match=f"NaN.*\n.*row {N - 5}, column 1"):
-        fit(chunked(not_a_number(X)))
+    cases = [(300, {}), (300, {"init_size": 5000}), ((0, 5000, 11, N - 5011), {})]
+
+    def fits():
+        return [fit(chunked(X, lengths), w, **params) for lengths, params in cases]
+
+    monkeypatch.setattr(_dask, "_TASKS_EACH", 1)
+    monkeypatch.setattr(_dask, "_BUNDLE_BYTES", 0)
+    alone = fits()
+    for name, size in (
+        ("_TRAVEL_BYTES", 0),
+        ("_BUNDLE_BYTES", 1 << 14),
+        ("_BUNDLE_BYTES", 1 << 30),
+    ):
+        monkeypatch.setattr(_dask, name, size)
+        for model, expected in zip(fits(), alone, strict=True):
+            assert_same(model, expected)
 
 
-def test_two_fits_share_a_cluster(client):
-    found = {}
+class Loads:
+    """Makes chunks, and counts those made and those alive at once."""
 
-    def run(kind):
-        with client.as_current():
-            found[kind] = GaussianMixture(
-                2, covariance_type=kind, random_state=0, max_iter=100, n_threads=1
-            ).fit(chunked(rows()))
+    def __init__(self):
+        self.made = self.alive = self.most = 0
+        self._lock = threading.Lock()
 
-    threads = [threading.Thread(target=run, args=(kind,)) for kind in ("full", "diag")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    for kind, model in found.items():
-        assert_same(model, fit(rows(), covariance_type=kind, max_iter=100))
-    assert len(found) == 2
+    def __call__(self, X, block_info=None):
+        rows = np.array(X)
+        with self._lock:
+            self.made += 1
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+        weakref.finalize(rows, self._gone)
+        return rows
 
-
-class Kill(VerboseObserver):
-    """Observer that kills one worker process after the third iteration."""
-
-    def __init__(self, pid):
-        super().__init__(0)
-        self.pid, self.calls = pid, 0
-
-    def iteration_ends(self, iteration):
-        self.calls += 1
-        if self.calls == 3:
-            os.kill(self.pid, signal.SIGKILL)
-        return False
+    def _gone(self):
+        self.alive -= 1
 
 
-def test_the_death_of_a_worker_changes_nothing(client, monkeypatch):
-    X = chunked(rows(), 700)
-    expected = fit(X, max_iter=8, tol=0.0)
-    killer = Kill(next(iter(client.run(os.getpid).values())))
-    monkeypatch.setattr("fastgmm._base.VerboseObserver", lambda *given: killer)
-    outcome = []
+@pytest.mark.parametrize("known", [True, False])
+def test_without_a_client_large_data_are_never_all_in_memory(monkeypatch, known):
+    X, lengths = rows(), 500
+    start = {
+        "weights_init": [0.5, 0.5],
+        "means_init": X[:2],
+        "precisions_init": np.tile(np.eye(D), (2, 1, 1)),
+    }
+    options = {"n_threads": 2, "max_iter": 3, **start}
+    expected = fit(chunked(X, lengths), **options)
+    monkeypatch.setattr(_dask, "_BUNDLE_BYTES", 0)
 
-    def run():
-        with client.as_current(), warnings.catch_warnings(action="ignore"):
-            outcome.append(fit(X, max_iter=8, tol=0.0, verbose=1))
+    def loads():
+        made = Loads()
+        n_chunks = chunked(X, lengths).numblocks[0]
+        told = {} if known else {"chunks": ((np.nan,) * n_chunks, (D,))}
+        there = chunked(X, lengths).map_blocks(made, meta=np.empty((0, D)), **told)
+        assert_same(fit(there, **options), expected)
+        return made, n_chunks
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(60)
-    assert outcome, "the fit hangs"
-    assert killer.calls == 8
-    assert killer.pid not in client.run(os.getpid).values()
-    assert_same(outcome[0], expected)
+    small, n_chunks = loads()
+    assert small.made <= n_chunks * (1 if known else 2)  # kept, after counting where need be
+    monkeypatch.setattr(_scratch, "IN_MEMORY", 1000)
+    large, n_chunks = loads()
+    assert large.made <= n_chunks * (3 if known else 4) + 1  # and a look for constant columns
+    assert large.most <= 6  # two threads; Dask lets go of a chunk when the next one has begun
+
+
+def test_chunks_of_another_length_than_said():
+    X = da.ones((100, 2), chunks=(50, 2))
+    X = X.map_blocks(lambda part: part[1:], chunks=X.chunks)
+    with pytest.raises(ValueError, match=r"Chunk [01] .* has 49 rows, and should have 50"):
+        fit(X)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_bayesian(kind):
+    X, w = rows()[:5000], weights_of()[:5000]
+    model = BayesianGaussianMixture(
+        n_components=2, covariance_type=kind, max_iter=300, random_state=0
+    )
+    for given, weights in ((chunked(X, 700), None), (chunked(X, 700), w)):
+        expected = model.fit(X, sample_weight=weights)
+        names = ("means_", "covariances_", "weights_", "degrees_of_freedom_", "lower_bound_")
+        known = {name: getattr(expected, name) for name in names}
+        found = model.fit(given, sample_weight=weights)
+        for name in names:
+            assert_allclose(getattr(found, name), known[name], rtol=1e-9, atol=1e-12)
+
+
+def test_select_model():
+    X = rows()[:3000]
+    params = {"n_components": (1, 2), "covariance_types": "diag", "random_state": 0}
+    expected = select_model(X, **params)
+    for given, w in ((chunked(X, 700), None), (frame(X, np.ones(3000)), "w")):
+        found = select_model(given, sample_weight=w, **params)
+        assert found.best_index == expected.best_index
+        for name in ("bic", "icl"):
+            values = [[getattr(row, name) for row in s.table] for s in (found, expected)]
+            assert_allclose(*values, rtol=1e-9)
+
+
+def test_detector():
+    X, w = rows()[:3000], weights_of()[:3000]
+    detector = GaussianMixtureOutlierDetector(2, contamination=0.1, random_state=0)
+    expected = detector.fit(X, sample_weight=w).predict(X)
+    offset = detector.offset_
+    for given, weights in (
+        (chunked(X, 700), w),
+        (frame(X), w),
+        (chunked(X, 700), da.from_array(w, chunks=700)),
+    ):
+        detector.fit(given, sample_weight=weights)
+        assert_allclose(detector.offset_, offset, rtol=1e-9)
+        labels = detector.predict(given)
+        assert isinstance(labels, da.Array)
+        assert_array_equal(labels.compute(), expected)
+    detector.fit(frame(X, w), sample_weight="w")
+    assert_allclose(detector.offset_, offset, rtol=1e-9)
+
+
+def test_dead_workers_come_with_advice():
+    class KilledWorker(Exception):
+        pass
+
+    def die():
+        raise KilledWorker("a task")
+
+    with pytest.raises(KilledWorker) as caught:
+        _dask_engine.Engine(1).compute({"a": (die,)}, ["a"])
+    assert "memory_limit" in caught.value.__notes__[0]

@@ -27,7 +27,7 @@ from ._gather import gathered
 Array = NDArray[np.float64]
 
 # A task costs the scheduler a millisecond, whatever it does: small chunks share one.
-_BUNDLE_BYTES = 16 << 20
+_BUNDLE_BYTES = 32 << 20
 _TASKS_EACH = 4  # for each thread, so that all end at about the same time
 # Statistics of more bytes than these are added before they leave the workers, so many at a time.
 _TRAVEL_BYTES = 1 << 20

@@ -39,8 +39,12 @@ class Engine:
 
     def compute(self, graph: Graph, keys: Iterable[Hashable]) -> list[Any]:
         """Return the results of these keys."""
+        from dask.optimization import cull
+
+        keys = list(keys)
+        needed, _ = cull(graph, keys)  # older schedulers compute all there is
         try:
-            return list(self._get(self._layered(graph), list(keys), **self._options))
+            return list(self._get(self._layered(needed), keys, **self._options))
         except Exception as error:
             if type(error).__name__ == "KilledWorker":
                 error.add_note(_KILLED)
@@ -53,7 +57,7 @@ class Engine:
         return dict(zip(keys, self._get(self._layered(graph), keys, **options), strict=True))
 
     def _layered(self, graph: Graph) -> Graph:
-        """Return the graph as one layer if it travels, lest Dask hashes all that is in it."""
+        """Return the graph as one layer if it travels: Dask would hash all of a bare one."""
         from dask.highlevelgraph import HighLevelGraph
 
         if not self.distant:
