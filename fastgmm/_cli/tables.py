@@ -148,7 +148,7 @@ def _read_csv(path: str, columns: str | None) -> tuple[NDArray[Any], list[str]]:
 def _csv_pieces(
     path: str, index: list[int], header_lines: int, usecols: list[int] | None
 ) -> Iterator[NDArray[Any]]:
-    """Yield the rows of columns, some at a time; the last piece may have none.
+    """Yield the rows of columns, some at a time.
 
     usecols : None: all columns; a row of more or fewer fields is an error.
     """
@@ -169,7 +169,9 @@ def _csv_pieces(
                     ndmin=2,
                 )
             header_lines = 0
-            if len(piece) and piece.shape[1] != len(index):
+            if len(piece) == 0:
+                return  # of no rows, loadtxt cannot tell the number of columns
+            if piece.shape[1] != len(index):
                 raise ValueError(f"a row has {piece.shape[1]} fields, not {len(index)}")
             yield piece
 
