@@ -65,7 +65,10 @@ def _one_line(error: BaseException) -> str:
         return f"not enough memory; {error}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror is not None:
+        text = error.strerror  # without the number
+    return " ".join(text.split())
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

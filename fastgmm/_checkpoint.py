@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import isfinite
+from numbers import Real
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -63,9 +64,9 @@ class Checkpoint:
     Raises
     ------
     TypeError
-        If ``path`` is no path.
+        If ``path`` is no path (a str or ``os.PathLike`` of one), or ``every`` no number.
     ValueError
-        If ``every`` is negative or not finite.
+        If ``path`` is empty, or ``every`` negative or not finite.
 
     See Also
     --------
@@ -86,7 +87,17 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str], every: float = 30.0) -> None:
-        self.path = Path(os.fspath(path))
+        given: tuple[Any, Any] = path, every  # whatever the hints of types say
+        if not isinstance(given[0], str | os.PathLike):
+            raise TypeError(
+                "A checkpoint must be a path, a str or pathlib.Path, or a fastgmm.Checkpoint of "
+                f"one, not a {type(path).__name__}."
+            )
+        if not os.fspath(path):
+            raise ValueError("The name of the checkpoint is empty: give one.")
+        if not isinstance(given[1], Real):
+            raise TypeError(f"every must be a number of seconds, not a {type(every).__name__}.")
+        self.path = Path(path)
         if not (isfinite(every) and every >= 0.0):
             raise ValueError(f"every={every!r}: the seconds between two writes must be 0 or more.")
         self.every = float(every)
@@ -107,6 +118,8 @@ def kept(
 
     Raises
     ------
+    TypeError
+        If ``checkpoint`` is no path, or ``resume`` neither True nor False.
     ValueError
         If the file is damaged, or of another fit.
     FileExistsError
@@ -114,6 +127,8 @@ def kept(
     OSError
         If a file cannot be written; the one before it stays.
     """
+    if not isinstance(resume, bool | np.bool_):
+        raise TypeError(f"resume must be True or False, not {resume!r}; a path goes to checkpoint.")
     if checkpoint is None:
         if resume:
             raise ValueError("resume=True needs the file to go on from: give checkpoint, too.")
@@ -211,6 +226,8 @@ def _check_dispensable(path: Path) -> None:
     """Raise FileExistsError if there is a file of unfinished work, or anything else."""
     if not path.exists():
         return
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder: give the name of a file in it.")
     try:
         with open(path, "rb") as file:
             header, _ = read_archive(file, FORMAT, FORMAT_VERSION, only_header=True)
@@ -291,7 +308,10 @@ def _check_shapes(course: Course, structure: CovarianceStructure, shape: tuple[i
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
     """Yield a text for each item that differs; None: nothing known of it."""
-    for name in sorted(there.keys() | here.keys()):
+    names = there.keys() | here.keys()
+    if there.get("class") != here.get("class"):  # which has other parameters
+        names = {"class"}
+    for name in sorted(names):
         one, two = there.get(name), here.get(name)
         if one == two or (name in _DIGESTS and (one is None or two is None)):
             continue

@@ -222,6 +222,14 @@ def test_other_parameters(path, cut_file, model, match):
     assert not hasattr(model, "means_")
 
 
+def test_of_another_class_nothing_else_is_compared(path, cut_file):
+    path.write_bytes(cut_file)
+    with pytest.raises(
+        ValueError, match=r"of another fit: class is 'G\w+' there and 'B\w+' here\."
+    ):
+        BayesianGaussianMixture(n_components=3).fit(faithful(), checkpoint=path, resume=True)
+
+
 def test_parameters_that_do_not_count(path, cut_file):
     path.write_bytes(cut_file)
     model = GaussianMixture(
@@ -312,7 +320,7 @@ def test_a_missing_folder_shows_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr("fastgmm._em.gather", fail)
     with pytest.raises(FileNotFoundError, match="cannot be written"):
         GaussianMixture(2).fit(faithful(), checkpoint=tmp_path / "missing" / "run.npz")
-    with pytest.raises(OSError, match=r"cannot be written|is no checkpoint"):
+    with pytest.raises(OSError, match="is a folder"):
         GaussianMixture(2).fit(faithful(), checkpoint=tmp_path)
 
 
@@ -353,10 +361,23 @@ def test_checkpoint_objects(path):
     for every in (-1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="seconds between two writes must be 0 or more"):
             Checkpoint(path, every=every)
-    with pytest.raises(TypeError):
-        Checkpoint(3)
+    for wrong in (3, b"run.npz", None, ["run.npz"]):
+        with pytest.raises(TypeError, match=r"must be a path, .* not a (int|bytes|NoneType|list)"):
+            Checkpoint(wrong)
+    with pytest.raises(TypeError, match="not a int"):
+        GaussianMixture(2).fit(faithful(), checkpoint=3)
+    with pytest.raises(ValueError, match="The name of the checkpoint is empty"):
+        GaussianMixture(2).fit(faithful(), checkpoint="")
+    with pytest.raises(TypeError, match="every must be a number of seconds, not a str"):
+        Checkpoint(path, every="10")
+    with pytest.raises(IsADirectoryError, match="is a folder: give the name of a file in it"):
+        GaussianMixture(2).fit(faithful(), checkpoint=path.parent)
     with pytest.raises(ValueError, match="resume=True needs the file to go on from"):
         GaussianMixture(2).fit(faithful(), resume=True)
+    for resume in ("no", path, None, 1):
+        with pytest.raises(TypeError, match=r"resume must be True or False, not .* goes to check"):
+            GaussianMixture(2).fit(faithful(), checkpoint=path, resume=resume)
+    assert not path.exists()
 
 
 def test_in_a_pipeline(path):

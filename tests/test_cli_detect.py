@@ -133,3 +133,31 @@ def test_a_bayesian_model(run):
     scores = model.score_samples(X)
     lowest = np.sort(np.argsort(scores)[: int(0.05 * len(X))])
     assert [int(line.split(",")[0]) for line in out.splitlines()[1:]] == lowest.tolist()
+
+
+@pytest.mark.parametrize("name", ["turned.csv", "turned.parquet"])
+def test_columns_are_taken_by_name(run, name):
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pd.read_csv("named.csv")
+    GaussianMixture(2, random_state=0).fit(frame[:-1]).save("model.npz")
+    turned = frame[["waiting", "duration"]]
+    if name.endswith(".csv"):
+        turned.to_csv(name, index=False)
+    else:
+        turned.to_parquet(name)
+    argv = ("--explain", "--contamination", 0.02, "-q")
+    outcome = run("model.npz", name, *argv)
+    assert outcome == run("model.npz", "named.csv", *argv)
+    assert outcome[::2] == (0, "")  # and no warning
+
+
+def test_columns_of_other_names(run):
+    pd = pytest.importorskip("pandas")
+    frame = pd.read_csv("named.csv")
+    GaussianMixture(2, random_state=0).fit(frame).save("model.npz")
+    frame.rename(columns={"waiting": "pause"}).to_csv("other.csv", index=False)
+    code, out, err = run("model.npz", "other.csv")
+    assert (code, out) == (2, "")
+    assert "other.csv: there is no column 'waiting', which the model was fitted to" in err
+    assert run("model.npz", "other.csv", "--columns", "duration,pause", "-q")[::2] == (0, "")

@@ -138,6 +138,14 @@ def test_a_bad_row_leaves_the_old_file(run, model, small_pieces, name, output):
         assert file.read() == "old"
 
 
+def test_as_many_rows_as_pieces_hold(in_own_folder, monkeypatch):
+    monkeypatch.setattr("fastgmm._cli.tables.PIECE", 20)
+    X = np.arange(60.0).reshape(30, 2)
+    np.savetxt("even.csv", X, delimiter=",")
+    assert_array_equal(read_table("even.csv")[0], X)
+    assert_array_equal(read_table("even.csv", "1")[0], X[:, 1:])
+
+
 def test_a_file_that_shrinks_is_an_error(in_own_folder):
     for name in ("a.npy", "a.csv"):
         with pytest.raises(ValueError, match="5 rows at first, and 4 when"):

@@ -194,3 +194,80 @@ def test_numbers_of_all_types_are_written(in_own_folder):
             write_table(path, [values[:1], values[1:]], heads, len(values))
             assert_array_equal(read_table(path)[0], values.reshape(len(values), -1))
     assert set(os.listdir()) == {"a.npy", "a.csv", "A.NPY"}
+
+
+class TestFilesThatAreRead:
+    """Nothing is written over what a command reads."""
+
+    @pytest.mark.parametrize(
+        "argv",
+        [
+            ("fit", "data.npy", "-k", 2, "-o", "data.npy"),
+            ("fit", "data.npy", "-k", 2, "-o", "link.npy"),
+            ("fit", "data.npy", "-k", 2, "--checkpoint", "data.npy"),
+            ("select", "data.npy", "-o", "data.npy"),
+            ("predict", "model.npz", "data.npy", "-o", "data.npy"),
+            ("predict", "model.npz", "data.npy", "-o", "../{here}/data.npy"),
+            ("score", "model.npz", "data.npy", "--samples", "data.npy"),
+            ("detect", "model.npz", "data.npy", "-o", "data.npy"),
+            ("detect", "model.npz", "data.npy", "-o", "model.npz"),
+            ("detect", "model.npz", "folder", "-o", "folder/part.parquet"),
+        ],
+    )
+    def test_stay(self, run, data, model, tmp_path, argv):
+        os.symlink("data.npy", "link.npy")
+        os.mkdir("folder")
+        (tmp_path / "folder" / "part.parquet").write_bytes(b"rows")
+        names = ("data.npy", "model.npz", "folder/part.parquet")
+        before = [(tmp_path / name).read_bytes() for name in names]
+        argv = [str(arg).format(here=tmp_path.name) for arg in argv]
+        refused(run(*argv, "-q"), "would be written over .*, which is read: give another name")
+        assert [(tmp_path / name).read_bytes() for name in names] == before
+
+    def test_another_name_beside_them_is_fine(self, run, data, model):
+        for _ in range(2):
+            assert run("predict", "model.npz", data, "-o", "labels.npy")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("fit", "data.npy", "-k", 2, "-o", ""),
+        ("fit", "data.npy", "-k", 2, "--checkpoint", ""),
+        ("select", "data.npy", "-o", ""),
+        ("detect", "model.npz", "data.npy", "-o", ""),
+    ],
+)
+def test_an_empty_name_is_refused_before_the_work(run, data, model, argv):
+    refused(run(*argv, "-q"), "the name of a file to write is empty")
+
+
+class TestFilesWithNothingIn:
+    @pytest.mark.parametrize("command", ["predict", "score", "detect"])
+    @pytest.mark.parametrize(
+        ("shape", "match"), [((0, 2), "there are no rows"), ((3, 0), "there are no columns")]
+    )
+    def test_arrays(self, run, model, command, shape, match):
+        np.save("none.npy", np.zeros(shape))
+        refused(run(command, "model.npz", "none.npy", "-q"), f"none.npy: {match}")
+
+    def test_parquet(self, run, model):
+        pd = pytest.importorskip("pandas")
+        pytest.importorskip("pyarrow")
+        pd.DataFrame(np.zeros((0, 2)), columns=["a", "b"]).to_parquet("none.parquet")
+        argv = ("predict", "model.npz", "none.parquet", "-o", "labels.npy", "-q")
+        refused(run(*argv), "none.parquet: there are no rows")
+        assert not os.path.exists("labels.npy")
+
+    @pytest.mark.parametrize(
+        ("name", "content", "match"),
+        [
+            ("x.npy", b"", "the file is empty"),
+            ("x.npy", None, "the file is cut off"),
+            ("x.csv", "grö,b\n1,2\n".encode("latin1"), r"is no text in UTF-8 \("),
+        ],
+    )
+    def test_damage(self, run, data, model, tmp_path, name, content, match):
+        whole = (tmp_path / data).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
+        refused(run("score", "model.npz", name, "-q"), f"{name}: {match}")

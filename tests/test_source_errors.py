@@ -179,6 +179,17 @@ def test_batches_that_differ():
             fit(Batches(bad))
 
 
+def test_batches_of_data_frames_have_the_same_columns():
+    pd = pytest.importorskip("pandas")
+    X = rows()[:200]
+    frame, w = pd.DataFrame(X, columns=["a", "b", "c"]), np.ones(200)
+    with pytest.raises(ValueError, match=r"Batch 1 .* other columns than the first one"):
+        fit(Batches([frame, frame[["a", "c", "b"]]]))
+    expected = fit(Batches([X, X])).means_
+    for alike in ([frame, frame], [frame, X], [X, frame], [(frame, w), (frame, w)]):
+        assert_array_equal(fit(Batches(alike)).means_, expected)
+
+
 def test_bad_weights():
     X, w = rows(), weights_of()
     low, none = w.copy(), np.zeros(N)

@@ -117,10 +117,28 @@ def say(options: argparse.Namespace, text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def check_writable(path: str) -> None:
-    """Find out before the work, not after it, that the result has nowhere to go."""
+def check_writable(path: str, *inputs: str | None) -> None:
+    """Find out before the work, not after it, that the result has nowhere to go.
+
+    inputs : files that are read, or folders of Parquet files, which must not be written over.
+    """
+    if not path:
+        raise ValueError("the name of a file to write is empty: give one, or leave the option out")
+    for name in inputs:
+        if name is not None and _overwrites(Path(path), Path(name)):
+            raise ValueError(
+                f"{path}: would be written over {name}, which is read: give another name"
+            )
     folder = Path(path).parent
     if not folder.is_dir():
         raise ValueError(f"{path}: there is no folder {folder}")
     if not os.access(folder, os.W_OK) or Path(path).is_dir():
         raise ValueError(f"{path}: cannot be written")
+
+
+def _overwrites(path: Path, read: Path) -> bool:
+    if not (path.is_file() and read.exists()):
+        return False
+    if read.is_dir():
+        return path.suffix == ".parquet" and read.resolve() in path.resolve().parents
+    return path.samefile(read)

@@ -9,10 +9,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from fastgmm import GaussianMixtureOutlierDetector, load
+from fastgmm import Batches, GaussianMixtureOutlierDetector, Parquet, load
 from fastgmm._cli.common import add_data, add_quiet, check_writable, say
 from fastgmm._cli.results import output_file, text_of
-from fastgmm._cli.tables import read_table, take_rows
+from fastgmm._cli.tables import read_for, take_rows
 
 
 def add_detect(commands: Any) -> None:
@@ -63,18 +63,19 @@ def add_detect(commands: Any) -> None:
 
 def _detect(options: argparse.Namespace) -> None:
     mixture = load(options.model)
-    if options.output:
-        check_writable(options.output)
-    X, names = read_table(options.data, options.columns)
+    if options.output is not None:
+        check_writable(options.output, options.model, options.data)
+    X, names = read_for(mixture, options.data, options.columns)
+    table = Batches(X, X.shape[0]) if isinstance(X, Parquet) else X  # without names
     detector = GaussianMixtureOutlierDetector.from_mixture(
         mixture,
-        X,
+        table,
         rule=options.rule,
         contamination=options.contamination,
         log_density=options.log_density,
         false_alarm=options.false_alarm,
     )
-    scores = detector.score_samples(X)
+    scores = detector.score_samples(table)
     rows = np.flatnonzero(scores < detector.offset_)
     say(
         options,

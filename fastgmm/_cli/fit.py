@@ -55,15 +55,15 @@ def add_info(commands: Any) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    if options.resume and not options.checkpoint:
+    if options.resume and options.checkpoint is None:
         raise ValueError("--resume needs the file to go on from: give --checkpoint, too")
     params = given_parameters(options)
     _check_parameters(options.estimator, params)
     model = options.estimator(**params, verbose=0 if options.quiet else 1)
-    if options.output:
-        check_writable(options.output)
-    if options.checkpoint:
-        check_writable(options.checkpoint)
+    if options.output is not None:
+        check_writable(options.output, options.data)
+    if options.checkpoint is not None:
+        check_writable(options.checkpoint, options.data)
         if options.output and Path(options.output).resolve() == Path(options.checkpoint).resolve():
             raise ValueError("--output and --checkpoint must be two files")
     X, names = read_table(options.data, options.columns)

@@ -39,8 +39,9 @@ def add_segment(commands: Any) -> None:
 
 
 def _segment(options: argparse.Namespace) -> None:
-    for path in filter(None, (options.output, options.model)):
-        check_writable(path)
+    for path in (options.output, options.model):
+        if path is not None:
+            check_writable(path, options.image, options.mask)
     image, channel_axis = read_image(options.image)
     if options.channel_axis is not None:
         channel_axis = options.channel_axis

@@ -82,8 +82,8 @@ def _types(text: str) -> list[str]:
 
 
 def _select(options: argparse.Namespace) -> None:
-    if options.output:
-        check_writable(options.output)
+    if options.output is not None:
+        check_writable(options.output, options.data)
     X, names = read_table(options.data, options.columns)
     say(options, f"{options.data}: {X.shape[0]} rows, {X.shape[1]} columns")
     start = time.perf_counter()

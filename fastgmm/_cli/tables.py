@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastgmm import Parquet
 
-__all__ = ["Table", "pieces", "read_table", "take_columns", "take_rows"]
+__all__ = ["Table", "pieces", "read_for", "read_table", "take_columns", "take_rows"]
 
 PIECE = 1 << 22  # numbers that are read or made at a time
 
@@ -53,14 +53,49 @@ def read_table(path: str, columns: str | None = None) -> tuple[Table, list[str]]
     if suffix not in READERS:
         raise ValueError(f"{path}: the name must end in {', '.join(READERS)}, or be a folder")
     try:
-        return READERS[suffix](path, columns)
+        X, names = READERS[suffix](path, columns)
+        if X.shape[0] == 0:
+            raise ValueError("there are no rows")
+        return X, names
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: is no text in UTF-8 ({error.reason}); save it as such"
+        ) from error
     except (EOFError, ValueError, zipfile.BadZipFile) as error:
         text = str(error)
         raise ValueError(text if text.startswith(path) else f"{path}: {text}") from error
 
 
+def read_for(model: Any, path: str, columns: str | None) -> tuple[Table, list[str]]:
+    """Read a table for a model; by name, where both have names of columns and none are asked for.
+
+    The model's own names are taken away: what is returned has its order of columns, and arrays
+    have no names to compare.
+    """
+    X, names = read_table(path, columns)
+    expected = list(model.__dict__.pop("feature_names_in_", names))
+    unnamed = names == [f"x{j}" for j in range(len(names))]
+    if columns is not None or unnamed or expected == names:
+        return X, names
+    missing = [name for name in expected if name not in names]
+    if missing:
+        raise ValueError(
+            f"{path}: there is no column {missing[0]!r}, which the model was fitted to; "
+            "say with --columns which to take for its features"
+        )
+    return take_columns(X, [names.index(name) for name in expected]), expected
+
+
 def _read_npy(path: str, columns: str | None) -> tuple[Table, list[str]]:
-    return _take(np.lib.format.open_memmap(path, mode="r"), columns)
+    if Path(path).stat().st_size == 0:
+        raise ValueError("the file is empty")
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:
+        if "mmap" not in str(error):
+            raise
+        raise ValueError("the file is cut off, or its numbers are Python objects") from error
+    return _take(array, columns)
 
 
 def _read_npz(path: str, columns: str | None) -> tuple[Table, list[str]]:
@@ -83,6 +118,8 @@ def _take(array: NDArray[Any], columns: str | None) -> tuple[Table, list[str]]:
         raise ValueError(f"the array has {array.ndim} dimensions, not 2")
     if array.dtype.kind not in "biuf":
         raise ValueError(f"the array holds {array.dtype.name}, not real numbers")
+    if array.shape[1] == 0:
+        raise ValueError("there are no columns")
     names = [f"x{j}" for j in range(array.shape[1])]
     index = _column_index(names, columns)
     return take_columns(array, index), [names[j] for j in index]
@@ -101,17 +138,20 @@ def _read_csv(path: str, columns: str | None) -> tuple[NDArray[Any], list[str]]:
         names = [f"x{j}" for j in range(len(first))]
     index = _column_index(names, columns)
     try:
-        X = _mapped(_csv_pieces(path, index, header_lines))
+        X = _mapped(_csv_pieces(path, index, header_lines, None if columns is None else index))
     except ValueError:
-        _explain(path, names, index, header_lines)
+        _explain(path, names, index, header_lines, may_be_wide=columns is not None)
         raise
-    if X.size == 0:
-        raise ValueError("there are no rows")
     return X, [names[j] for j in index]
 
 
-def _csv_pieces(path: str, index: list[int], header_lines: int) -> Iterator[NDArray[Any]]:
-    """Yield the rows of columns, some at a time; the last piece has none."""
+def _csv_pieces(
+    path: str, index: list[int], header_lines: int, usecols: list[int] | None
+) -> Iterator[NDArray[Any]]:
+    """Yield the rows of columns, some at a time.
+
+    usecols : None: all columns; a row of more or fewer fields is an error.
+    """
     n_rows = max(1, PIECE // len(index))
     with _open_csv(path) as file:
         piece = np.empty((n_rows, 0))
@@ -124,11 +164,15 @@ def _csv_pieces(path: str, index: list[int], header_lines: int) -> Iterator[NDAr
                     quotechar='"',
                     comments=None,
                     skiprows=header_lines,
-                    usecols=index,
+                    usecols=usecols,
                     max_rows=n_rows,
                     ndmin=2,
                 )
             header_lines = 0
+            if len(piece) == 0:
+                return  # of no rows, loadtxt cannot tell the number of columns
+            if piece.shape[1] != len(index):
+                raise ValueError(f"a row has {piece.shape[1]} fields, not {len(index)}")
             yield piece
 
 
@@ -136,8 +180,10 @@ def _open_csv(path: str) -> TextIO:
     return open(path, newline="", encoding="utf-8-sig")
 
 
-def _explain(path: str, names: list[str], index: list[int], header_lines: int) -> None:
-    """Raise ValueError for the first field that is no number."""
+def _explain(
+    path: str, names: list[str], index: list[int], header_lines: int, *, may_be_wide: bool
+) -> None:
+    """Raise ValueError for the first field that is no number, or has no column."""
     with _open_csv(path) as file:
         reader = csv.reader(file)
         for row in reader:
@@ -149,6 +195,11 @@ def _explain(path: str, names: list[str], index: list[int], header_lines: int) -
                     holds = f"holds text, {value[:40]!r}," if value else "has no value"
                     line = reader.line_num
                     raise ValueError(f"column {names[j]!r} {holds} in line {line}; see --columns")
+            if len(row) > len(names) and not may_be_wide:
+                raise ValueError(
+                    f"line {reader.line_num} has {len(row)} fields, but there are {len(names)} "
+                    "columns: mend it, or say with --columns which to take"
+                )
 
 
 def _is_number(text: str) -> bool:

@@ -13,7 +13,7 @@ from fastgmm import Batches, Parquet, load
 from fastgmm._cli.common import add_data, add_quiet, check_writable, say
 from fastgmm._cli.report import Mixture
 from fastgmm._cli.results import check_table_name, write_table
-from fastgmm._cli.tables import Table, pieces, read_table, take_columns
+from fastgmm._cli.tables import Table, pieces, read_for
 
 
 def add_predict(commands: Any) -> None:
@@ -60,28 +60,16 @@ def _add_output(parser: argparse.ArgumentParser, *flags: str, text: str) -> None
     parser.add_argument(*flags, dest="output", metavar="FILE", help=f"{text} (.npy or .csv)")
 
 
-def _check_output(path: str | None) -> None:
+def _check_output(path: str | None, *inputs: str) -> None:
     if path is not None:
         check_table_name(path)
-        check_writable(path)
+        check_writable(path, *inputs)
 
 
 def _read(model: Mixture, options: argparse.Namespace) -> Table:
-    """Read the rows; where model and file have names of columns and none are asked for, by name."""
-    X, names = read_table(options.data, options.columns)
-    say(options, f"{options.data}: {X.shape[0]} rows, {X.shape[1]} columns")
-    # The model need not compare names again: arrays have none.
-    expected = list(model.__dict__.pop("feature_names_in_", names))
-    unnamed = names == [f"x{j}" for j in range(len(names))]
-    if options.columns is not None or unnamed or expected == names:
-        return X
-    missing = [name for name in expected if name not in names]
-    if missing:
-        raise ValueError(
-            f"{options.data}: there is no column {missing[0]!r}, which the model was fitted to; "
-            "say with --columns which to take for its features"
-        )
-    return take_columns(X, [names.index(name) for name in expected])
+    X, names = read_for(model, options.data, options.columns)
+    say(options, f"{options.data}: {X.shape[0]} rows, {len(names)} columns")
+    return X
 
 
 def _write(
@@ -113,7 +101,7 @@ def _answers(
 
 
 def _predict(options: argparse.Namespace) -> None:
-    _check_output(options.output)
+    _check_output(options.output, options.model, options.data)
     model = load(options.model)
     X = _read(model, options)
     heads, answer = ["component"], model.predict
@@ -124,7 +112,7 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    _check_output(options.output)
+    _check_output(options.output, options.model, options.data)
     model = load(options.model)
     X = _read(model, options)
     rows = Batches(X, X.shape[0]) if isinstance(X, Parquet) else X  # without names, too
@@ -140,7 +128,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _sample(options: argparse.Namespace) -> None:
-    _check_output(options.output)
+    _check_output(options.output, options.model)
     model = load(options.model)
     rows, _ = model.sample(options.n_samples, random_state=np.random.RandomState(options.seed))
     names = getattr(model, "feature_names_in_", [f"x{j}" for j in range(rows.shape[1])])

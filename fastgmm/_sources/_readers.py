@@ -205,10 +205,11 @@ class BatchReader:
             if not len(rows):
                 continue
             if not heads:
+                self._names = _names(given)
                 self.n_features = rows.shape[1]
                 self.dtype = read_dtype(rows.dtype)
                 self.weighted = weights is not None
-            self._see_alike(number, rows, weights)
+            self._see_alike(number, given, rows, weights)
             heads.append(np.array(rows[:_HEAD_ROWS], self.dtype))  # its memory may be used again
             if sum(map(len, heads)) >= _HEAD_ROWS:
                 break
@@ -227,17 +228,25 @@ class BatchReader:
                 rows, weights = _batch(given, number)
                 if not len(rows):
                     continue
-                self._see_alike(number, rows, weights)
+                self._see_alike(number, given, rows, weights)
                 yield rows, weights
         finally:
             _close(iterator)
 
-    def _see_alike(self, number: int, rows: NDArray[Any], weights: Array | None) -> None:
+    def _see_alike(
+        self, number: int, given: Any, rows: NDArray[Any], weights: Array | None
+    ) -> None:
         """Raise ValueError unless a batch is like the first one."""
         which = f"Batch {number} (counted from 0)"
         if rows.shape[1] != self.n_features:
             raise ValueError(
                 f"{which} has {rows.shape[1]} columns, and the first one {self.n_features}."
+            )
+        names = _names(given)
+        if names and self._names and names != self._names:
+            raise ValueError(
+                f"{which} has other columns than the first one, or in another order: make them "
+                "alike."
             )
         if self.dtype == np.float32 and read_dtype(rows.dtype) != np.float32:
             raise ValueError(
@@ -247,6 +256,13 @@ class BatchReader:
         if (weights is not None) != self.weighted:
             how = "without" if self.weighted else "with"
             raise ValueError(f"{which} comes {how} weights, unlike the first one.")
+
+
+def _names(given: Any) -> list[str]:
+    """Return the names of a batch's columns; of an array, none."""
+    rows = given[0] if isinstance(given, tuple) else given
+    names = list(getattr(rows, "columns", ()))
+    return names if all(isinstance(name, str) for name in names) else []
 
 
 def _batch(given: Any, number: int) -> Batch:
