@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -86,3 +87,20 @@ def make_start(case, X, seed=0):
     """Take the same start for every library."""
     rows = np.random.default_rng(seed).choice(case.n, case.k, replace=False)
     return Start(np.full(case.k, 1 / case.k), X[rows].astype(float), X.var(axis=0, dtype=float))
+
+
+def given_fit(cls, case, X, start, iterations, **params):
+    """Fit an estimator in scikit-learn's shape so many iterations from a given start."""
+    model = cls(
+        case.k,
+        covariance_type=case.covariance_type,
+        tol=0,
+        max_iter=iterations,
+        weights_init=start.weights,
+        means_init=start.means,
+        precisions_init=start.precisions(case.covariance_type),
+        **params,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not converged: meant so
+        return model.fit(X)

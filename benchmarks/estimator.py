@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import random
 import tempfile
-import warnings
 
 import numpy as np
 
-from benchmarks.cases import Case, make_data, make_start
+from benchmarks.cases import Case, given_fit, make_data, make_start
 from fastgmm import GaussianMixture
 
 TYPES = ("full", "tied", "diag", "spherical")
@@ -53,20 +52,7 @@ def some_combinations(number):
 
 
 def fixed_fit(case, X, start, n_threads=None, iterations=5):
-    """Fit so many iterations from a given start."""
-    model = GaussianMixture(
-        case.k,
-        covariance_type=case.covariance_type,
-        tol=0,
-        max_iter=iterations,
-        weights_init=start.weights,
-        means_init=start.means,
-        precisions_init=start.precisions(case.covariance_type),
-        n_threads=n_threads,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # not converged: meant so
-        return model.fit(X)
+    return given_fit(GaussianMixture, case, X, start, iterations, n_threads=n_threads)
 
 
 class Grid:

@@ -117,6 +117,32 @@ def watch_memory(code, *args):
     return {"megabytes": (peak - before) / 1e6, "seconds": elapsed, **json.loads(answer[0])}
 
 
+def peak_during(pids, function, *args):
+    """Call a function; give the peak of the anonymous memory of processes above that before, MB."""
+    done = threading.Event()
+    before = peak = sum(map(_anonymous_bytes, pids))
+
+    def watch():
+        nonlocal peak
+        while not done.wait(0.002):
+            peak = max(peak, sum(map(_anonymous_bytes, pids)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        function(*args)
+    finally:
+        done.set()
+        watcher.join()
+    return (peak - before) / 1e6
+
+
+def markdown(heads, rows):
+    """Give a table in Markdown."""
+    lines = [heads, ["---:"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
 def _anonymous_bytes(pid):
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon"):

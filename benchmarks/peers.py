@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
 
 import numpy as np
-import sklearn.mixture
+from sklearn import mixture
 from threadpoolctl import threadpool_limits
 
-import fastgmm
+from benchmarks.cases import given_fit
+from fastgmm import GaussianMixture
 
 
 class Unsupported(Exception):
     """The library has no such model."""
 
 
-def _class_fit(cls, iterations, X, case, start, **params):
-    model = cls(
-        case.k,
-        covariance_type=case.covariance_type,
-        tol=0,
-        max_iter=iterations,
-        weights_init=start.weights,
-        means_init=start.means,
-        precisions_init=start.precisions(case.covariance_type),
-        **params,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # not converged: meant so
-        return model.fit(X).lower_bound_
-
-
-def fit_fastgmm(iterations, X, case, start, threads):
-    return _class_fit(fastgmm.GaussianMixture, iterations, X, case, start, n_threads=threads)
+def fit_fastgmm(iterations, X, case, start, threads, **params):
+    params = {"n_threads": threads, **params}
+    return given_fit(GaussianMixture, case, X, start, iterations, **params).lower_bound_
 
 
 def fit_sklearn(iterations, X, case, start, threads):
     with threadpool_limits(threads):
-        return _class_fit(sklearn.mixture.GaussianMixture, iterations, X, case, start)
+        return given_fit(mixture.GaussianMixture, case, X, start, iterations).lower_bound_
 
 
 def fit_daal4py(iterations, X, case, start, threads):

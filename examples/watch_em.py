@@ -35,6 +35,9 @@ def main():
     for i, ax in enumerate(drawn):
         ax.set(xlim=(1, 6), ylim=(35, 105), xlabel=DURATION if i > 2 else "")
         ax.set_ylabel(WAITING if i in (0, 3) else "")
+    for sd, line in ((1, "-"), (2, "--")):
+        panels["6"].plot([], [], line, color="grey", label=f"{sd} sd")
+    panels["6"].legend(frameon=False, loc="lower right")
 
     ax = panels["b"]
     ax.plot(range(1, len(history) + 1), history.bounds, color="black", linewidth=1)

@@ -3,6 +3,7 @@
 from importlib import import_module
 from types import ModuleType
 
+from ._checkpoint import Checkpoint
 from ._conditioning import ConditionalMixtures
 from ._history import History
 from ._sources._arrow import Parquet
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Batches",
     "BayesianGaussianMixture",
+    "Checkpoint",
     "ConditionalMixtures",
     "FitWarning",
     "GaussianMixture",

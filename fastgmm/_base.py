@@ -1,7 +1,9 @@
 """Fitting a mixture, whatever its estimation principle: a transaction around the runs of EM."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import ExitStack
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -13,9 +15,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._callbacks import CallbackObserver, CallbackSupport, with_callbacks
+from ._checkpoint import Checkpoint, kept
+from ._em import Standing
 from ._inference import MixtureInference
 from ._initialise import total_weight
-from ._multistart import Outcome, Resume, RuleMaker, Settings, fit_best_of
+from ._multistart import Outcome, RuleMaker, Settings, fit_best_of
 from ._observers import Observer
 from ._opening import RowsLike, open_source
 from ._passes import LABEL
@@ -79,7 +83,15 @@ class BaseMixture(CallbackSupport, MixtureInference):
     }
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: RowsLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: RowsLike,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        resume: bool = False,
+    ) -> Self:
         """Estimate the parameters by EM.
 
         Runs EM ``n_init`` times and keeps the run with the largest bound. Whatever goes wrong,
@@ -103,6 +115,13 @@ class BaseMixture(CallbackSupport, MixtureInference):
             (``weights_init``, ``means_init`` and ``precisions_init``) a weight of 2 is the row
             twice and a weight of 0 no row at all, to rounding; rows of weight 0 are never chosen
             as seeds.
+        checkpoint : path-like or Checkpoint, default=None
+            A file to write now and then (every 30 seconds or so; see `Checkpoint`), from which
+            ``resume=True`` goes on, should the fit be cut short. Ctrl-C and errors write it, too,
+            where that is quick.
+        resume : bool, default=False
+            Whether to go on from the file, if it is there. The same call ends with the same bits
+            as if it had never been cut short. See the notes on what may be changed.
 
         Returns
         -------
@@ -114,14 +133,17 @@ class BaseMixture(CallbackSupport, MixtureInference):
         ValueError
             If X or the weights hold NaN, infinities or the wrong shape; if there are fewer rows
             than components; if a covariance is not positive definite; if a source holds other
-            rows when it is read again.
+            rows when it is read again; if the checkpoint is damaged, or of other data or
+            parameters.
         TypeError
             If X is an iterator, which could be read only once.
         ImportError
             If reading X needs a library that is not installed.
         OSError
             If a file cannot be read, or the disk has no room for a temporary file: finding a
-            start from all of up to 2**22 rows may need one (see ``init_size``).
+            start from all of up to 2**22 rows may need one (see ``init_size``). If the checkpoint
+            cannot be written; the one before it is left as it was. If it would overwrite the
+            checkpoint of a fit that has not ended, or another file (FileExistsError).
 
         Warns
         -----
@@ -130,8 +152,19 @@ class BaseMixture(CallbackSupport, MixtureInference):
         FitWarning
             If components are nearly empty or held up by ``reg_covar``, columns are constant, or
             the bound decreased.
+
+        Notes
+        -----
+        *Checkpoints.* The file holds parameters, bounds and random state, the best run so far, and
+        what tells whether data and parameters are the same: sizes, the sum of weights, digests of
+        the first rows and of a sample (streams: of the first rows alone). It stays when the fit has
+        ended: ``resume=True`` then returns the result without a pass, and ``resume=False`` may
+        overwrite it. ``tol``, ``max_iter`` and ``n_init`` may be changed before going on; they
+        count for what is still to do, so that a fit that ended at ``max_iter`` goes on with a
+        larger one. So may ``n_threads`` and ``verbose``, and the kind of the source, if its rows
+        are the same. With ``random_state=None`` the draws of the first call are gone on with.
         """
-        return self._as_a_whole(type(self)._fit, X, y, sample_weight)
+        return self._as_a_whole(type(self)._fit, X, y, sample_weight, checkpoint, resume)
 
     def _as_a_whole(self, fitting: Callable[..., dict[str, Any]], *arguments: Any) -> Self:
         """Set the attributes that a way of fitting returns; if it raises, none.
@@ -170,9 +203,11 @@ class BaseMixture(CallbackSupport, MixtureInference):
         return fitted._map(X, LABEL, fitted._kernel_params(), sample_weight=sample_weight)
 
     @with_callbacks
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, checkpoint: Any, resume: bool
+    ) -> dict[str, Any]:
         """Return the fitted attributes."""
-        with Workers(self.n_threads) as workers:
+        with Workers(self.n_threads) as workers, ExitStack() as at_the_end:
             source = open_source(self, X, workers, sample_weight, reset=True)
             if source.n_counted < self.n_components:
                 raise ValueError(
@@ -180,13 +215,16 @@ class BaseMixture(CallbackSupport, MixtureInference):
                     f"but got n_components = {self.n_components}, n_samples = {source.n_counted}"
                 )
             settings = self._settings(source.n_features)
-            resume = self._resume(source.n_features)
-            rng = check_random_state(self.random_state)
+            warm = self._warm_start(source.n_features)
             dtype = self._fitted_dtype(source.dtype)
             attributes_of = self._attributes_in(dtype)
             observers: list[Observer] = []
+            told = None
             if self.verbose:
-                observers.append(VerboseObserver(self.verbose, self.verbose_interval))
+                told = VerboseObserver(self.verbose, self.verbose_interval)
+                workers.watch = told.rows_done
+                at_the_end.callback(told.close)
+                observers.append(told)
             callbacks = None
             if self._has_callbacks:
                 callbacks = CallbackObserver(
@@ -194,13 +232,23 @@ class BaseMixture(CallbackSupport, MixtureInference):
                     X,
                     y if y is not None else np.broadcast_to(np.nan, (source.n_rows,)),
                     attributes=attributes_of,
-                    n_init=1 if resume else self.n_init,
+                    n_init=1 if warm else self.n_init,
                     max_iter=self.max_iter,
                     sample_weight=sample_weight,
                 )
                 observers.append(callbacks)
             try:
-                outcome = fit_best_of(source, settings, rng, resume, observers)
+                with kept(checkpoint, resume, self, source, warm) as (course, note):
+                    rng = check_random_state(self.random_state)
+                    if course is not None:
+                        if told is not None:
+                            done = () if course.standing is None else course.standing.bounds
+                            told.goes_on(course.run, len(done))
+                        if self.random_state is None:  # leave the draws of others alone
+                            rng = np.random.RandomState()
+                    outcome = fit_best_of(
+                        source, settings, rng, warm, observers, course=course, note=note
+                    )
                 source.check_finite()
             except UnfitRow as error:
                 raise ValueError(unfit_message(error, self)) from None
@@ -252,7 +300,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
         """Return the type of the fitted attributes, for rows of a type."""
         return dtype
 
-    def _resume(self, n_features: int) -> Resume | None:
+    def _warm_start(self, n_features: int) -> Standing | None:
         """Return where a warm start goes on from, if it does."""
         if not (self.warm_start and hasattr(self, "converged_")):
             return None
@@ -263,7 +311,7 @@ class BaseMixture(CallbackSupport, MixtureInference):
                 f"{shape[0]} components of covariance_type={self.covariance_type!r} with "
                 f"{shape[1]} features. Set warm_start=False to start anew."
             )
-        return Resume(self._params(), float(self.lower_bound_))
+        return Standing(self._params(), bound=float(self.lower_bound_))
 
     def _attributes_in(self, dtype: np.dtype[Any]) -> Any:
         """Return the function that makes fitted attributes of this dtype from parameters."""

@@ -1,7 +1,7 @@
 """Some features of a mixture alone, or given the others: marginals, conditionals, regression."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,9 @@ from ._regression import MomentsMap, Regression, covariance_of, mean_of, regress
 from ._sources import ArraySource
 from ._threads import Workers
 from ._validation import check_rows, params_of
+
+if TYPE_CHECKING:
+    from .mixture import GaussianMixture
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -26,7 +29,7 @@ _STARTS = ("weights_init", "means_init", "precisions_init")  # shaped by the fea
 class ConditionalMixtures:
     """Mixtures of the other features, one for each row of given values.
 
-    Made by `GaussianMixture.condition`. ``mixtures[i]`` is the i-th one as a fitted
+    Made by ``condition`` of a fitted mixture. ``mixtures[i]`` is the i-th one as a fitted
     ``GaussianMixture``; the whole is a sequence of them.
 
     Attributes
@@ -149,7 +152,7 @@ class ConditionalMixtures:
 class Conditioning(MixtureInference):
     """Mixin: mixtures of some features, alone or given values of the others."""
 
-    def marginal(self, features: Features) -> Self:
+    def marginal(self, features: Features) -> "GaussianMixture":
         """Return the mixture of some features alone.
 
         Parameters
@@ -314,11 +317,15 @@ class Conditioning(MixtureInference):
             return mean
         return mean, moments[:, 1] if return_std else moments[:, 1:]
 
+    def _plain_class(self) -> Any:
+        """Return the class of mixtures that need nothing but weights, means and covariances."""
+        return type(self)
+
     def _relation(self, given: Index, others: Index) -> Regression:
         params = params_of(self)
         return regression(self._structure, params.means, params.covariances, given, others)
 
-    def _marginal_like(self, index: Index, rows: Any) -> Self:
+    def _marginal_like(self, index: Index, rows: Any) -> "GaussianMixture":
         """Return the marginal, with the features' names only if the rows have names to compare."""
         model = self.marginal(index)
         if not hasattr(rows, "columns"):
@@ -327,12 +334,16 @@ class Conditioning(MixtureInference):
 
     def _with_features(
         self, index: Index, weights: Array, means: Array, covariances: Array
-    ) -> Self:
+    ) -> "GaussianMixture":
         """Return a fitted mixture of some of the features, with this one's parameters."""
-        kind: Any = type(self)
-        params = self.get_params(deep=False)
-        own = {name: value for name, value in params.items() if name not in _STARTS}
-        model: Self = kind.from_parameters(weights / weights.sum(), means, covariances, **own)
+        kind = self._plain_class()
+        own = {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name in kind._get_param_names() and name not in _STARTS
+        }
+        given = weights / weights.sum(), means, covariances
+        model: GaussianMixture = kind.from_parameters(*given, **own)
         if hasattr(self, "feature_names_in_"):
             model.feature_names_in_ = self.feature_names_in_[index]
         return model

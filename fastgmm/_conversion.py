@@ -44,7 +44,7 @@ class SklearnConversion:
     def to_sklearn(self) -> Any:
         """Return scikit-learn's estimator with the same parameters and fitted attributes.
 
-        ``n_threads`` and ``init_size`` have no counterpart and are left out.
+        Parameters that it does not have, such as ``n_threads``, are left out.
 
         Returns
         -------

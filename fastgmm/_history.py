@@ -24,7 +24,7 @@ class IterationRecord:
         Iteration in this run, from 1.
     bound : float
         What the fit raises, as in `lower_bounds_`: for `GaussianMixture` the mean log-likelihood
-        per row before this iteration's M-step.
+        per row before this iteration's M-step, and its prior's log-density if it has one.
     change : float
         `bound` minus the bound before it; inf at first.
     seconds : float

@@ -8,19 +8,19 @@ so the entropy is that less the expected log-likelihood, both under the E-step's
 """
 
 import time
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._em import EMResult, gather, run_em
-from ._observers import Iteration, Observer
-from ._passes import ReducePass
+from ._em import EMResult, Standing, gather, report, run_em
+from ._observers import Observer
 from ._pruning import EMPasses
-from ._rules import MaximumLikelihood, log_weights
-from ._sources import ArraySource, RowSource
+from ._rules import UpdateRule, log_weights
+from ._sources import ArraySource, PartedSource, RowSource, StreamSource
 from ._stats import SufficientStats
 from ._structures import CovarianceStructure, Params, Scatter
 
@@ -29,30 +29,14 @@ Array = NDArray[np.float64]
 MOST_GROUPS = 64  # whose statistics are kept
 
 
-class _Group(NamedTuple):
-    """Consecutive blocks of a source."""
-
-    source: ArraySource
-    blocks: range
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.source.dtype
-
-    def reduce(self, task: ReducePass) -> Array:
-        return self.source.reduce(task, self.blocks)
-
-
-def groups_of(source: RowSource, n_groups: int) -> list[_Group]:
-    """Return the rows in as many groups as asked for, or as there are blocks, of even size."""
-    if not isinstance(source, ArraySource):
+def in_parts(source: RowSource) -> PartedSource:
+    """Return the source as one that can be read part by part, or raise ValueError."""
+    if not isinstance(source, ArraySource | StreamSource):
         raise ValueError(
-            "incremental_groups > 1 reads parts of the rows: it needs an array or a memory map. "
-            "Set incremental_groups=1, or write the rows to a .npy file and map that."
+            "incremental_groups > 1 reads one group of rows after the other, and Dask all chunks "
+            "at once. Set incremental_groups=1."
         )
-    n = min(n_groups, source.n_blocks)
-    edges = [source.n_blocks * number // n for number in range(n + 1)]
-    return [_Group(source, range(a, b)) for a, b in pairwise(edges)]
+    return source
 
 
 def expected_log_likelihood(
@@ -83,6 +67,11 @@ class _Kept:
         self.groups: list[SufficientStats] = []
         self.total: SufficientStats | None = None  # of the new ones
 
+    @property
+    def mass(self) -> Array | None:
+        """Return the mass (K,) over all groups after a pass."""
+        return None if self.total is None else self.total.mass
+
     def begin_pass(self, reference: Array) -> None:
         """Turn the statistics of each group into those of it and all behind it."""
         self.reference, self.total = reference, None
@@ -90,6 +79,19 @@ class _Kept:
             stats = self.groups[place].rebase(reference)
             behind = self.groups[place + 1 :]
             self.groups[place] = stats + behind[0] if behind else stats
+
+    def memory(self) -> dict[str, Any]:
+        """Return what there is between two passes."""
+        return {"groups": [stats._asdict() for stats in self.groups]}
+
+    def recall(self, memory: Mapping[str, Any], n_groups: int) -> None:
+        """Go on from what there was after a pass over so many groups."""
+        self.groups = [SufficientStats(**stats) for stats in memory.get("groups", ())]
+        if len(self.groups) not in (0, n_groups):
+            raise ValueError("the statistics of groups are not those of these rows")
+        for stats in self.groups:
+            self.reference = stats.reference
+            self.total = stats if self.total is None else self.total + stats
 
     def replace(self, place: int, stats: SufficientStats) -> SufficientStats:
         """Take in a group's new statistics, and return the sum over all groups."""
@@ -106,14 +108,13 @@ class _Kept:
 def run_incremental(
     source: RowSource,
     structure: CovarianceStructure,
-    rule: MaximumLikelihood,
-    params: Params,
+    rule: UpdateRule,
+    standing: Standing,
     *,
     n_groups: int,
     tol: float,
     max_iter: int,
     scatter: Scatter | None = None,
-    previous_bound: float = -np.inf,
     run: int = 0,
     observers: Sequence[Observer] = (),
 ) -> EMResult:
@@ -129,58 +130,57 @@ def run_incremental(
        and other variants", in M. Jordan (ed.), "Learning in Graphical Models", Kluwer, 1998,
        sections 4 and 5.
     """
-    groups = groups_of(source, n_groups)
-    parts = structure.by_parts()
-    update = MaximumLikelihood(parts, rule.reg_covar, None, rule.mean_weight).update
-    bounds: list[float] = []
-    bound, stats = -np.inf, None
-    kept = _Kept(params.means)
-    small = len(groups) == 1  # nothing to be gained
-    while not small and len(bounds) < max_iter:
-        began = time.perf_counter()
-        kept.begin_pass(params.means)
-        for place, group in enumerate(groups):
-            # pruned passes learn from the pass before, over the same rows
-            passes = EMPasses(source.n_rows, prune=False)
-            found = gather(group, parts, rule, params, None, passes)
-            entropy = found.log_likelihood - expected_log_likelihood(parts, found, params)
-            stats = kept.replace(place, found._replace(log_likelihood=entropy))
-            if bounds or place == len(groups) - 1:
-                params = update(stats)
-        assert stats is not None
-        total = stats.log_likelihood + expected_log_likelihood(parts, stats, params)
-        previous, bound = bound, total / stats.weight
-        bounds.append(bound)
-        stop = False
-        if observers:
-            iteration = Iteration(
-                init=run,
-                number=len(bounds),
-                bound=bound,
-                change=bound - previous,
-                seconds=time.perf_counter() - began,
-                rows=source.n_rows,
-                converged=False,
-                params=params,
-            )
-            for observer in observers:
-                stop |= bool(observer.iteration_ends(iteration))
-        if stop:
-            return EMResult(params, len(bounds), False, bounds, stats)
-        small = bool(abs(bound - previous) < tol)
-    if len(bounds) == max_iter:
-        return EMResult(params, len(bounds), False, bounds, stats)
-    return run_em(
+    batch = partial(
+        run_em,
         source,
         structure,
         rule,
-        params,
         tol=tol,
         max_iter=max_iter,
         scatter=scatter,
-        # of bounds of two kinds no difference tells that EM has converged
-        previous_bound=-np.inf if bounds else previous_bound,
         run=run,
         observers=observers,
-        earlier=bounds,
     )
+    if "keys" in standing.memory:  # the run goes on after these passes
+        return batch(standing)
+    parted = in_parts(source)
+    n_groups = min(n_groups, parted.n_blocks)
+    by_parts = structure.by_parts()
+    update = rule.by_parts().update
+    params, bounds = standing.params, list(standing.bounds)
+    bound, change = standing.bound if bounds else -np.inf, standing.change
+    kept = _Kept(params.means)
+    kept.recall(standing.memory, n_groups)
+    small = n_groups == 1 or bool(abs(standing.change) < tol)  # nothing to be gained
+    while not small and len(bounds) < max_iter:
+        began = time.perf_counter()
+        kept.begin_pass(params.means)
+        with closing(parted.parts(n_groups)) as groups:
+            for place, group in enumerate(groups):
+                # pruned passes learn from the pass before, over the same rows
+                passes = EMPasses(source.n_rows, prune=False)
+                found = gather(group, by_parts, rule, params, None, passes, change=change)
+                entropy = found.log_likelihood - expected_log_likelihood(by_parts, found, params)
+                stats = kept.replace(place, found._replace(log_likelihood=entropy))
+                if bounds or place == n_groups - 1:
+                    params = update(stats)
+        assert stats is not None
+        energy = stats.log_likelihood + expected_log_likelihood(by_parts, stats, params)
+        previous = bound
+        bound = rule.bound(stats._replace(log_likelihood=energy), params, params)
+        change = bound - previous
+        bounds.append(bound)
+        if observers:
+            reached = Standing(params, list(bounds), bound, change, kept.memory())
+            stop = report(
+                observers, reached, run=run, rows=source.n_rows, began=began, converged=False
+            )
+        else:
+            stop = False
+        if stop:
+            return EMResult(params, len(bounds), False, bounds, kept.mass)
+        small = bool(abs(change) < tol)
+    if len(bounds) >= max_iter:
+        return EMResult(params, len(bounds), False, bounds, kept.mass)
+    # of bounds of two kinds no difference tells that EM has converged
+    return batch(Standing(params, bounds) if bounds else standing)

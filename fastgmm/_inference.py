@@ -154,8 +154,12 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
             Natural logarithm, per unit of weight.
         """
         check_is_fitted(self)
-        is_float32 = isinstance(X, np.ndarray) and X.dtype == self.means_.dtype == np.float32
-        if sample_weight is None and is_float32 and len(np.asarray(X)) <= _MANY_ROWS:
+        if (
+            sample_weight is None
+            and isinstance(X, np.ndarray)
+            and X.dtype == self.means_.dtype == np.float32
+            and len(X) <= _MANY_ROWS
+        ):
             # the float32 mean of float32 numbers, like scikit-learn's, to the last digit
             return float(self.score_samples(X).mean())
         total, weight = self._sum(X, sample_weight, LOG_DENSITY)

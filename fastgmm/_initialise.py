@@ -127,7 +127,7 @@ def _from_rows(source: ArraySource, index: NDArray[np.int64], rule: UpdateRule) 
     rows = source.take(index)
     k = len(rows)
     mass = 1.0 + rule.guard / rule.mean_weight
-    covariances = rule.structure.seed_covariances(rows, mass, rule.reg_covar, rule.scatter)
+    covariances = rule.seed_covariances(rows, mass)
     moments = Moments(np.full(k, mass * rule.mean_weight), rows / mass, covariances)
     return Start(moments, total_weight(source), k)
 

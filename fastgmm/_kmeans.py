@@ -20,6 +20,7 @@ from ._passes import (
     AssignPass,
     Candidates,
     LabelledPass,
+    LabelledProductsPass,
     MovingCentres,
     OwnDistancePass,
     SeedPass,
@@ -223,9 +224,7 @@ class _Lloyd:
         moved = self.centres.copy()
         relocated: list[int] = []
         if (mass == 0.0).any():
-            relocated = _relocate_empty(
-                self.source, self.centres, self.labels, mass, first, self._reference, moved
-            )
+            relocated = self._relocate_empty(mass, first, moved)
         filled = mass > 0.0
         filled[relocated] = False
         moved[filled] = self._reference[filled] + first[filled] / mass[filled, None]
@@ -239,6 +238,35 @@ class _Lloyd:
             self._begin()
         return float(squares.sum())
 
+    def _relocate_empty(self, mass: Array, first: Array, moved: Array) -> list[int]:
+        """Move empty clusters to the rows farthest from their centres; update sums in place."""
+        empty = np.flatnonzero(mass == 0.0)
+        distances = self._square_distances()
+        if distances.max() <= 0.0:
+            return []  # fewer distinct rows than clusters
+        source = self.source
+        farthest = np.argpartition(distances, -len(empty))[: -len(empty) - 1 : -1]
+        relocated = []
+        for cluster, row in zip(empty, farthest, strict=True):
+            if distances[row] < 0.0:
+                continue
+            weight = 1.0 if source.weights is None else source.weights[row]
+            position = source.take(np.array([row]))[0]
+            old = self.labels[row]
+            first[old] -= weight * (position - self._reference[old])
+            mass[old] -= weight
+            mass[cluster] = weight
+            moved[cluster] = position
+            relocated.append(int(cluster))
+        return relocated
+
+    def _square_distances(self) -> Array:
+        """Return each row's square distance to its own centre; -1 for rows of weight 0."""
+        distances = self.source.map_rows(OwnDistancePass(readonly(self.centres), self.labels))
+        if self.source.weights is not None:
+            distances[self.source.weights == 0.0] = -1.0
+        return distances
+
     def _travel(self, distances: Array) -> None:
         """Add to each centre's path the longest step of another one, and its own."""
         longest = int(np.argmax(distances))
@@ -247,46 +275,11 @@ class _Lloyd:
         self._travelled = self._travelled + (distances + others)
 
 
-def _relocate_empty(
-    source: ArraySource,
-    centres: Array,
-    labels: Labels,
-    mass: Array,
-    first: Array,
-    reference: Array,
-    moved: Array,
-) -> list[int]:
-    """Move empty clusters to the rows farthest from their centres; update sums in place."""
-    empty = np.flatnonzero(mass == 0.0)
-    distances = _square_distances(source, centres, labels)
-    if distances.max() <= 0.0:
-        return []  # fewer distinct rows than clusters
-    farthest = np.argpartition(distances, -len(empty))[: -len(empty) - 1 : -1]
-    relocated = []
-    for cluster, row in zip(empty, farthest, strict=True):
-        if distances[row] < 0.0:
-            continue
-        weight = 1.0 if source.weights is None else source.weights[row]
-        position = source.take(np.array([row]))[0]
-        old = labels[row]
-        first[old] -= weight * (position - reference[old])
-        mass[old] -= weight
-        mass[cluster] = weight
-        moved[cluster] = position
-        relocated.append(int(cluster))
-    return relocated
-
-
-def _square_distances(source: ArraySource, centres: Array, labels: Labels) -> Array:
-    """Return each row's square distance to its own centre; -1 for rows of weight 0."""
-    distances = source.map_rows(OwnDistancePass(readonly(centres), labels))
-    if source.weights is not None:
-        distances[source.weights == 0.0] = -1.0
-    return distances
-
-
 def labelled_stats(source: ArraySource, clustering: Clustering, n_second: int) -> SufficientStats:
     """Return the moments of the clusters about their centres."""
     reference = readonly(clustering.centres)
-    flat = source.reduce(LabelledPass(reference, clustering.labels, n_second))
+    if n_second > source.n_features:
+        flat = source.reduce(LabelledProductsPass(reference, clustering.labels))
+    else:
+        flat = source.reduce(LabelledPass(reference, clustering.labels, n_second))
     return SufficientStats.from_flat(flat, reference)

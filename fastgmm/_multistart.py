@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._em import EMResult, run_em
+from ._em import EMResult, Standing, run_em
 from ._incremental import run_incremental
 from ._initialise import INITIALISATIONS, sample_rows, total_scatter
 from ._observers import Iteration, Observer
@@ -35,11 +35,15 @@ class Settings:
     n_groups: int = 1  # of rows, between which an iteration makes M-steps
 
 
-class Resume(NamedTuple):
-    """Where an earlier fit ended, to go on from."""
+class Course(NamedTuple):
+    """How far a fit has come: all it needs to go on to the same end."""
 
-    params: Params
-    bound: float
+    run: int  # under way, or the next one
+    best: EMResult | None  # of the runs before
+    n_distinct: Sequence[int]  # as in the outcome
+    draws: dict[str, Any]  # state of the random numbers
+    standing: Standing | None = None  # of the run; None: its start is still to be found
+    over: bool = False  # an observer wanted this run to be the last
 
 
 class Outcome(NamedTuple):
@@ -50,17 +54,32 @@ class Outcome(NamedTuple):
     rule: UpdateRule
 
 
-class _LastIteration:
-    """Observer that remembers the last iteration for the observers' ``run_ends``."""
+class _Follower:
+    """Observer that remembers the last iteration, and passes on how far the fit has come."""
 
-    def __init__(self) -> None:
-        self.value: Iteration | None = None
+    def __init__(self, note: Callable[[Course], None] | None) -> None:
+        self.last: Iteration | None = None
+        self._note = note
+        self._course: Course | None = None
+
+    def now(self, course: Course) -> None:
+        """Take note of where a run begins."""
+        self._course = course
+        if self._note is not None:
+            self._note(course)
+
+    def over(self) -> None:
+        """Take note that an observer wanted no more."""
+        if self._course is not None:
+            self.now(self._course._replace(over=True))
 
     def run_begins(self, init: int) -> None:
-        self.value = None
+        self.last = None
 
     def iteration_ends(self, iteration: Iteration) -> bool:
-        self.value = iteration
+        self.last = iteration
+        if self._course is not None:
+            self.now(self._course._replace(standing=iteration.standing))
         return False
 
     def run_ends(self, init: int, iteration: Iteration | None, seconds: float) -> None:
@@ -71,12 +90,19 @@ def fit_best_of(
     source: RowSource,
     settings: Settings,
     rng: np.random.RandomState,
-    resume: Resume | None,
+    warm: Standing | None = None,
     observers: Sequence[Observer] = (),
+    *,
+    course: Course | None = None,
+    note: Callable[[Course], None] | None = None,
 ) -> Outcome:
     """Run EM ``n_init`` times and return the run with the largest bound.
 
     A run whose bound is not a number counts as failed: any other run is better.
+
+    warm : where an earlier fit ended, for a single run to begin there.
+    course : how far this fit had come before.
+    note : told how far it has come: before and after a start is found, and by each iteration.
     """
     structure = settings.structure
     scatter = total_scatter(source) if structure.needs_scatter else None
@@ -84,39 +110,50 @@ def fit_best_of(
     loop = run_em
     if settings.n_groups > 1:
         loop = partial(run_incremental, n_groups=settings.n_groups)
-    last = _LastIteration()
-    watchers: Sequence[Observer] = (last, *observers) if observers else ()
-    best: EMResult | None = None
-    n_distinct: list[int] = []
-    for run in range(1 if resume is not None else settings.n_init):
+    follower = _Follower(note)
+
+    def draws() -> dict[str, Any]:  # which takes a while
+        return {} if note is None else dict(rng.get_state(legacy=False))
+
+    watchers: Sequence[Observer] = (follower, *observers) if observers or note else ()
+    if course is None:
+        course = Course(0, None, (), {}, warm)
+    else:
+        rng.set_state(course.draws)
+    best, n_distinct, over = course.best, list(course.n_distinct), course.over
+    n_runs = 1 if warm is not None else settings.n_init
+    for run in range(course.run, max(course.run + 1, n_runs)):
         began = time.perf_counter()
         for watcher in watchers:
             watcher.run_begins(run)
-        if resume is None:
+        standing = course.standing if run == course.run else None
+        if standing is None:
+            follower.now(Course(run, best, n_distinct, draws()))
             params, distinct = starting_params(source, settings, rule, rng)
-            n_distinct.append(distinct)
-            bound = -np.inf
-        else:
-            params, bound = resume
+            n_distinct = [*n_distinct, distinct]
+            standing = Standing(params)
+        follower.now(Course(run, best, n_distinct, draws(), standing, over))
         result = loop(
             source,
             structure,
             rule,
-            params,
+            standing,
             tol=settings.tol,
-            max_iter=settings.max_iter,
+            max_iter=len(standing.bounds) if over else settings.max_iter,
             scatter=scatter,
-            previous_bound=bound,
             run=run,
             observers=watchers,
         )
         for watcher in watchers:
-            watcher.run_ends(run, last.value, time.perf_counter() - began)
+            watcher.run_ends(run, follower.last, time.perf_counter() - began)
         if best is None or settings.max_iter == 0 or _better(result, best):
             best = result
-        if any(getattr(watcher, "stopped", False) for watcher in watchers):
+        over |= any(getattr(watcher, "stopped", False) for watcher in watchers)
+        if over:
             break
     assert best is not None
+    if over or not (result.converged or result.n_iter >= settings.max_iter):
+        follower.over()
     return Outcome(best, n_distinct, rule)
 
 

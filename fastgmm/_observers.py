@@ -1,10 +1,10 @@
 """What an EM loop tells whoever watches it.
 
 The loop knows observers only by this protocol; verbose output and callbacks are two of them. With
-no observers the loop builds no `Iteration`, copies no parameters and reads no clock for them.
+no observers it builds no `Iteration`.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,8 @@ class Parameters(Protocol):
         ...
 
     @property
-    def covariances(self) -> NDArray[np.float64] | None:
-        """Covariances in the shape of their type; after an M-step never None."""
+    def covariances(self) -> NDArray[np.float64]:
+        """Covariances in the shape of their type."""
         ...
 
 
@@ -42,7 +42,8 @@ class Iteration(NamedTuple):
         Iteration in this run, from 1.
     bound : float
         What the fit raises: the mean log-likelihood per (weighted) row, evaluated before this
-        iteration's M-step, or the variational lower bound.
+        iteration's M-step (with the prior's log-density, if there is one), or the variational
+        lower bound.
     change : float
         `bound` minus the bound before it (inf at first).
     seconds : float
@@ -53,6 +54,8 @@ class Iteration(NamedTuple):
         Whether this iteration met the stopping rule.
     params : Parameters
         The parameters after this iteration's M-step: float64 copies that nobody changes afterwards.
+    standing : Standing
+        Where the run stands now, with all it needs to go on from here; see ``_em``.
     """
 
     init: int
@@ -63,6 +66,7 @@ class Iteration(NamedTuple):
     rows: int
     converged: bool
     params: Parameters
+    standing: Any = None
 
 
 class Observer(Protocol):

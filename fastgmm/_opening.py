@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ._sources import (
     ArraySource,
@@ -23,6 +23,7 @@ from ._sources import (
     is_dask,
 )
 from ._sources._arrow import ArrowReader, Parquet
+from ._sources._dask_engine import current_client
 from ._sources._readers import (
     ONE_SHOT,
     Batches,
@@ -46,14 +47,22 @@ class Wish(NamedTuple):
 
 
 def open_source(
-    estimator: Any, X: Any, workers: Workers, sample_weight: Any = None, *, reset: bool
+    estimator: Any,
+    X: Any,
+    workers: Workers,
+    sample_weight: Any = None,
+    *,
+    reset: bool,
+    to_fit: bool | None = None,
 ) -> RowSource:
-    """Return the rows of X, validated; with ``reset`` those of a fit.
+    """Return the rows of X, validated; with ``reset`` they say what rows of the estimator are like.
 
     sample_weight : array-like of shape (n,), the name of a column, or None.
+    to_fit : whether they are fitted to, and read several times; None: as ``reset`` says.
     """
+    to_fit = reset if to_fit is None else to_fit
     if is_dask(X):
-        return _open_dask(estimator, X, workers, sample_weight, reset=reset)
+        return _open_dask(estimator, X, workers, sample_weight, reset=reset, to_fit=to_fit)
     weight = sample_weight if isinstance(sample_weight, str) else None
     X = _from_path(X)
     reader = _reader(estimator, X, weight, reset=reset)
@@ -65,38 +74,57 @@ def open_source(
             )
         rows = check_rows(estimator, X, reset=reset)
         weights = check_sample_weight(sample_weight, len(rows))
-        limit = largest_fittable(rows.dtype, len(rows)) if reset else np.inf
+        limit = largest_fittable(rows.dtype, len(rows)) if to_fit else np.inf
         return ArraySource(rows, workers, weights, limit)
     check_rows(estimator, reader.head(), reset=reset)
     given = None
     if weight is None and sample_weight is not None:
         given = check_sample_weight(sample_weight, reader.n_rows)
     stream = StreamSource(reader, workers, given)
-    if not reset:
+    if not to_fit:
         return stream
     source = stream.settled()
     source.limit = largest_fittable(source.dtype, source.n_rows)
     return source
 
 
-def lies_elsewhere(X: Any) -> bool:
-    """Tell whether X is no array, nor becomes one: every fit reads it for itself."""
-    if is_dask(X) or isinstance(X, str | Path):
-        return True
-    wish = Wish(None, None)
-    return any(recognises(X, wish) for recognises, _ in OPENERS)
+def rows_for_fits(estimator: Any, X: Any, sample_weight: Any) -> tuple[Any, Any]:
+    """Return rows and weights that several fits can take: arrays if few, otherwise as given."""
+    if is_dask(X) and current_client():
+        X = X.persist()  # on the workers, once for all
+    with Workers(1) as workers:
+        source = open_source(estimator, X, workers, sample_weight, reset=True)
+    if isinstance(source, ArraySource):
+        return source.rows, source.weights
+    return X, sample_weight
+
+
+def weights_of(estimator: Any, X: Any, sample_weight: Any) -> NDArray[np.float64] | None:
+    """Return the weights of the rows of X, wherever these are, or None."""
+    if sample_weight is None and not isinstance(X, Batches):  # which may bring weights along
+        return None
+    if is_dask(X):
+        given = DaskRows(X, sample_weight)
+        given.settle()
+        return check_sample_weight(given.weights, None)
+    with Workers(1) as workers:
+        source = open_source(estimator, X, workers, sample_weight, reset=False)
+        if isinstance(source, ArraySource):
+            return source.weights
+        weights = np.concatenate([block.weights for block in source.blocks()])
+    return weights if weights.size else None
 
 
 def _open_dask(
-    estimator: Any, X: Any, workers: Workers, sample_weight: Any, *, reset: bool
+    estimator: Any, X: Any, workers: Workers, sample_weight: Any, *, reset: bool, to_fit: bool
 ) -> DaskSource:
     given = DaskRows(X, sample_weight)
     check_rows(estimator, given.head, reset=reset)
     given.settle()
-    source = DaskSource(given, workers, persist=reset)
-    if reset:
+    source = DaskSource(given, workers, persist=to_fit)
+    if to_fit:
         if source.n_rows < 2:
-            check_rows(estimator, given.head[: source.n_rows], reset=True)  # its text on too few
+            check_rows(estimator, given.head[: source.n_rows], reset=reset)  # its text on too few
         source.limit = largest_fittable(source.dtype, source.n_rows)
     return source
 

@@ -34,7 +34,9 @@ class _OwnComponent:
 
     def __call__(self, joint: Array) -> Array:
         own = joint.argmax(axis=1)
-        scores: Array = joint[np.arange(len(joint)), own] - self.shifts[own]
+        # ``take`` of flat numbers costs a single row half of what an index of two arrays does
+        places = own if len(own) == 1 else own + joint.shape[1] * np.arange(len(own))
+        scores: Array = joint.reshape(-1).take(places) - self.shifts.take(own)
         return scores if self.degrees is None else log_survival(-2.0 * scores, self.degrees)
 
 

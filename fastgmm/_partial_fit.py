@@ -7,21 +7,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 
 from ._base import BaseMixture
+from ._initialise import total_weight
 from ._multistart import fit_best_of
-from ._sources import ArraySource, UnfitRow
+from ._opening import RowsLike, open_source
+from ._sources import ArraySource, RowSource, UnfitRow, scratch_array
 from ._stepwise import Step, enough_rows, take_step
 from ._structures import IllDefinedCovariance
 from ._threads import Workers
-from ._validation import (
-    check_rows,
-    check_sample_weight,
-    ill_defined_message,
-    largest_fittable,
-    params_of,
-    unfit_message,
-)
+from ._validation import ill_defined_message, largest_fittable, params_of, unfit_message
 
 Array = NDArray[np.float64]
 
@@ -29,10 +25,21 @@ Array = NDArray[np.float64]
 _FIRST_TOL = 0.1
 
 
+def _takes_batches(estimator: Any) -> bool:
+    """Whether an estimator's statistics may fade, or raise AttributeError."""
+    if estimator.prior is not None:
+        raise AttributeError(
+            f"partial_fit is maximum likelihood, but prior={estimator.prior!r}: a prior counts "
+            "rows, and those of earlier batches fade. Set prior=None, or fit a sample of the rows."
+        )
+    return True
+
+
 class PartialFit(BaseMixture):
     """Stepwise EM for estimators of maximum likelihood."""
 
     reg_covar: float
+    prior: str | None
     step_power: float
     step_offset: float
     n_samples_seen_: float
@@ -40,9 +47,10 @@ class PartialFit(BaseMixture):
     first_rows_: NDArray[Any]
     first_weights_: Array
 
+    @available_if(_takes_batches)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(
-        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+        self, X: RowsLike, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> Self:
         """Take in one batch of rows, by a step of stepwise EM.
 
@@ -55,12 +63,14 @@ class PartialFit(BaseMixture):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows of the batch; in the first one at least ``n_components``.
+        X : array-like of shape (n_samples, n_features), or a source of such rows
+            The rows of the batch, in anything that ``fit`` takes; in the first one at least
+            ``n_components``. All of a source is one batch, and one step: for a step after each of
+            its batches, call ``partial_fit`` with one at a time.
         y : Ignored
             Not used, present for API consistency by convention.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts, non-negative.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
+            How often each row counts, as in ``fit``.
 
         Returns
         -------
@@ -73,6 +83,8 @@ class PartialFit(BaseMixture):
             If X or the weights hold NaN, infinities or the wrong shape; if the first batch has
             fewer rows than components; if ``n_components``, ``covariance_type`` or the number of
             features is not that of the rows before; if a covariance is not positive definite.
+        AttributeError
+            If the estimator has a ``prior``.
 
         Notes
         -----
@@ -121,21 +133,18 @@ class PartialFit(BaseMixture):
     def _partial_fit(self, X: Any, sample_weight: Any) -> dict[str, Any]:
         """Return the attributes after a batch."""
         goes_on = hasattr(self, "means_")
-        rows = check_rows(self, X, reset=not goes_on)
-        weights = check_sample_weight(sample_weight, len(rows))
         if goes_on:
             self._check_same_model()
-        weight = len(rows) if weights is None else float(weights.sum())
         kept: dict[str, Any] = {}
         with Workers(self.n_threads) as workers:
-            source = ArraySource(rows, workers, weights, largest_fittable(rows.dtype, len(rows)))
+            source = open_source(self, X, workers, sample_weight, reset=not goes_on, to_fit=True)
             dtype = np.result_type(source.dtype, self.means_.dtype) if goes_on else source.dtype
             try:
-                source.check_finite()
                 if goes_on and not hasattr(self, "first_rows_"):
                     step = self._next_step(source)
                 else:
-                    step, kept = self._first_step(source, rows)
+                    step, kept = self._first_step(source, workers)
+                source.check_finite()
             except UnfitRow as error:
                 raise ValueError(unfit_message(error, self)) from None
             except IllDefinedCovariance:
@@ -149,44 +158,56 @@ class PartialFit(BaseMixture):
             "n_iter_": n_batches,
             "lower_bound_": bound,
             "lower_bounds_": [bound],
-            "n_samples_seen_": getattr(self, "n_samples_seen_", 0) + weight,
+            "n_samples_seen_": getattr(self, "n_samples_seen_", 0) + total_weight(source),
             "n_batches_seen_": n_batches,
         }
 
-    def _first_step(self, source: ArraySource, rows: NDArray[Any]) -> tuple[Step, dict[str, Any]]:
+    def _first_step(self, source: RowSource, workers: Workers) -> tuple[Step, dict[str, Any]]:
         """Return the fit to all rows so far, and the rows where they are too few to go on from."""
-        weights = np.ones(len(rows)) if source.weights is None else source.weights
         if hasattr(self, "first_rows_"):
-            rows = np.concatenate([self.first_rows_, rows])
-            weights = np.concatenate([self.first_weights_, weights])
-        counted = int(np.count_nonzero(weights))
-        if counted < self.n_components:
+            source = self._with_first_rows(source, workers)
+        if source.n_counted < self.n_components:
             raise ValueError(
                 "The first batch of partial_fit needs a row for each component, but got "
-                f"n_samples = {counted} rows of non-zero weight for n_components = "
+                f"n_samples = {source.n_counted} rows of non-zero weight for n_components = "
                 f"{self.n_components}. Pass a larger first batch."
             )
+        d = source.n_features
+        settings = self._settings(d)
+        settings = replace(settings, tol=_FIRST_TOL * settings.tol)
+        outcome = fit_best_of(source, settings, check_random_state(self.random_state))
+        best = outcome.best
+        step = Step(best.params, best.bound, total_weight(source))
+        if source.n_counted >= enough_rows(self._structure, self.n_components, d):
+            return step, {}
+        held = source.gather()
+        weights = np.ones(held.n_rows) if held.weights is None else np.array(held.weights)
+        return step, {"first_rows_": np.array(held.rows), "first_weights_": weights}
+
+    def _with_first_rows(self, source: RowSource, workers: Workers) -> ArraySource:
+        """Return the rows kept so far and those of a batch behind them."""
+        first = len(self.first_rows_)
+        shape = (first + source.n_rows, source.n_features)
+        rows = scratch_array(shape, np.result_type(self.first_rows_.dtype, source.dtype))
+        weights = np.ones(len(rows))
+        rows[:first], weights[:first] = self.first_rows_, self.first_weights_
+        for block in source.blocks():
+            rows[first:][block.where] = block.rows
+            if block.weights.size:
+                weights[first:][block.where] = block.weights
         weights.flags.writeable = False
         every = None if (weights == 1.0).all() else weights
-        whole = ArraySource(rows, source._workers, every, largest_fittable(rows.dtype, len(rows)))
-        settings = self._settings(rows.shape[1])
-        settings = replace(settings, tol=_FIRST_TOL * settings.tol)
-        outcome = fit_best_of(whole, settings, check_random_state(self.random_state), None)
-        best = outcome.best
-        step = Step(best.params, best.bound, float(weights.sum()))
-        if counted >= enough_rows(self._structure, self.n_components, rows.shape[1]):
-            return step, {}
-        return step, {"first_rows_": rows.copy(), "first_weights_": weights.copy()}
+        limit = largest_fittable(rows.dtype, len(rows))
+        return ArraySource(rows, workers, every, limit)
 
-    def _next_step(self, source: ArraySource) -> Step:
-        counted = source.n_rows if source.weights is None else np.count_nonzero(source.weights)
+    def _next_step(self, source: RowSource) -> Step:
         enough = enough_rows(self._structure, self.n_components, source.n_features)
         return take_step(
             source,
             self._structure,
             params_of(self),
             float(getattr(self, "n_samples_seen_", 0)),
-            share=min(1.0, float(counted) / enough),
+            share=min(1.0, source.n_counted / enough),
             reg_covar=self.reg_covar,
             power=self.step_power,
             offset=self.step_offset,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ._kernels import em_pass, lloyd
+from ._kernels import em_pass, labelled, lloyd
 from ._kernels.em_pass import COMPONENT_LOG_DENSITIES, LABEL, LOG_DENSITY, PROBABILITIES
 from ._kernels.kinds import KernelParams, moments_params, second_size
 from ._kernels.lloyd import Candidates, Centres, MovingCentres
@@ -29,6 +29,7 @@ __all__ = [
     "Candidates",
     "EMPass",
     "LabelledPass",
+    "LabelledProductsPass",
     "MapPass",
     "MomentsPass",
     "MovingCentres",
@@ -104,7 +105,8 @@ class LabelledPass:
 
     def __init__(self, centres: Array, labels: Labels, n_second: int) -> None:
         self.centres = Centres(centres)
-        self.labels = labels
+        self.labels = labels.view()
+        self.labels.flags.writeable = False  # kernels are compiled for such labels alone
         n_components, d = centres.shape
         self.size = flat_size(n_components, d, n_second)
 
@@ -112,6 +114,32 @@ class LabelledPass:
         def run(block: Block, statistics: Array) -> None:
             labels = self.labels[block.where]
             lloyd.labelled_block(block.rows, self.centres, block.weights, labels, statistics)
+
+        return run
+
+
+class LabelledProductsPass:
+    """The same with the products of features, d (d + 1) / 2 of them; there must be labels."""
+
+    def __init__(self, centres: Array, labels: Labels) -> None:
+        n_components, d = centres.shape
+        n_second = d * (d + 1) // 2
+        self.params = moments_params(centres, n_second)
+        self.labels = labels.view()
+        self.labels.flags.writeable = False
+        self.size = flat_size(n_components, d, n_second)
+
+    def worker(self) -> BlockReducer:
+        scratch, room = None, 0
+
+        def run(block: Block, statistics: Array) -> None:
+            nonlocal scratch, room
+            rows, labels = block.rows, self.labels[block.where]
+            if room < len(rows):
+                scratch, room = labelled.scratch_for(self.params, len(rows)), len(rows)
+            labelled.labelled_products_block(
+                rows, self.params, block.weights, labels, scratch, statistics
+            )
 
         return run
 
@@ -298,6 +326,7 @@ class MapPass:
 
     def worker(self) -> Callable[[Block, NDArray[Any]], None]:
         scratch = np.empty(em_pass.scratch_size(self.params))
+        narrow = self.dtype != np.float64
 
         def run(block: Block, out: NDArray[Any]) -> None:
             if self.what == LABEL:
@@ -306,12 +335,14 @@ class MapPass:
             target = wide = out.reshape(len(out), -1)
             if self.function is not None:
                 target = np.empty((len(out), len(self.params.means)))
-            elif wide.dtype != np.float64:
+            elif narrow:
                 target = np.empty(wide.shape)
             em_pass.map_block(block.rows, self.params, self.what, scratch, target, _NO_LONG_LABELS)
-            if target is not wide:
-                found = target if self.function is None else self.function(target)[:, None]
+            found = target if self.function is None else self.function(target)[:, None]
+            if narrow:
                 with np.errstate(over="ignore"):  # -inf is what such a log-density is in float32
                     wide[...] = found
+            elif found is not wide:
+                wide[...] = found
 
         return run

@@ -157,6 +157,11 @@ def _checked(image: ArrayLike) -> Array:
     if isinstance(image, np.ma.MaskedArray):
         raise ValueError("image is a masked array: pass image.data and mask=~image.mask instead.")
     array = np.asarray(image)
+    if array.dtype.kind in "US":
+        raise ValueError(
+            "image is text, not numbers: of a file, give what matplotlib.image.imread, or another "
+            "reader, makes of it."
+        )
     if array.dtype.kind not in "biuf":
         raise ValueError(f"the image has dtype {array.dtype}, which does not hold real numbers.")
     if array.ndim == 0 or array.size == 0:
@@ -164,9 +169,14 @@ def _checked(image: ArrayLike) -> Array:
     return array.view(np.uint8) if array.dtype.kind == "b" else array
 
 
-def _channels_last(array: Array, axis: int | None) -> Array:
+def _channels_last(array: Array, axis: Any) -> Array:
     if axis is None:
         return array[..., None]
+    if not isinstance(axis, int | np.integer):
+        raise ValueError(
+            f"channel_axis={axis!r} should be the number of an axis, -1 for the last one, or None "
+            "for a grey image."
+        )
     if array.ndim < 2 or not -array.ndim <= axis < array.ndim:
         raise ValueError(
             f"channel_axis={axis}, but the image has {array.ndim} axes, of which at least one "

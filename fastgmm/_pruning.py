@@ -5,7 +5,7 @@ component sums up to less than ``2**-53`` of it: nothing below ``2**-53 min_k N_
 N_k the masses of the pass before.  Components of less than one row are never skipped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,12 +15,13 @@ from ._kernels import bounds as pair_bounds
 from ._kernels import em_pass, pruned, pruned_tiles
 from ._kernels.bounds import Bounds
 from ._kernels.em_pass import LABEL
+from ._kernels.exp import LOG2_E
 from ._kernels.kinds import KernelParams
 from ._kernels.pruned_tiles import RINGS
 from ._kernels.reaches import Reaches, reaches_for
 from ._kernels.scaled import Scaled
 from ._kernels.tiny import MOST
-from ._kernels.triangular import Triangular
+from ._kernels.triangular import Triangular, TriangularFloat32
 from ._passes import NO_WEIGHTS, Block, BlockReducer, EMPass, ReducePass
 from ._sources import scratch_array
 from ._stats import SufficientStats
@@ -67,29 +68,33 @@ class Way(Protocol):
 
 
 class RowByRow:
-    """Lists of the rows that each component may matter to: where a pair costs d^2."""
+    """Lists of the rows that each component may matter to: where a pair costs d^2.
+
+    bound : what it costs to bound a pair, where the dense pass pays d^2 for it.
+    survivor : how much more than d^2 one costs that survives, to list, gather and finish.
+    """
 
     keys = 1
 
-    def most_pairs(self, n_rows: int, n_components: int, d: int) -> float:
-        """Return the share of finished pairs above which the dense pass is faster.
+    def __init__(self, bound: float, survivor: float) -> None:
+        self.bound = bound
+        self.survivor = survivor
 
-        As measured: where a pair costs the dense pass d^2, here it costs 70 to bound it and, if it
-        survives, d^2 + 400 to list, gather and finish it.
-        """
+    def most_pairs(self, n_rows: int, n_components: int, d: int) -> float:
+        """Return the share of finished pairs above which the dense pass is faster."""
         if n_components**2 * d > _MOST_NUMBERS:
             return 0.0
-        return max(0.0, 0.9 * (d * d - 70) / (d * d + 400))
+        return max(0.0, 0.9 * (d * d - self.bound) / (d * d + self.survivor))
 
     def bounds(self, params: Triangular, mass: Array, weight: float, n_rows: int) -> Bounds:
         """Return what tells which pairs cannot matter, after a pass that found these masses."""
         n_components, d = params.means.shape
-        bounds = pair_bounds.empty_bounds(n_components, d)
+        bounds = pair_bounds.empty_bounds(n_components, d, params.centres.dtype)
         pair_bounds.fill_directions(params.means, params, np.empty((d + 2, d)), bounds)
         skipped, floor = _negligible(mass, weight, n_rows)
-        bounds.halves[:n_components] = np.where(skipped, 0.5 * params.constants, np.inf)
+        bounds.peaks[:n_components] = np.where(skipped, LOG2_E * params.constants, np.inf)
         bounds.floors[:] = np.where(skipped, floor, 0.0)
-        bounds.gap[0] = 0.5 * np.log(floor)
+        bounds.gap[0] = np.log2(floor)
         for array in bounds:
             array.flags.writeable = False
         return bounds
@@ -139,7 +144,7 @@ class TileByTile:
     def bounds(self, params: KernelParams, mass: Array, weight: float, n_rows: int) -> Reaches:
         """Return what tells which pairs cannot matter, after a pass that found these masses."""
         skipped, floor = _negligible(mass, weight, n_rows)
-        return reaches_for(params, skipped, 0.5 * float(np.log(floor)))
+        return reaches_for(params, skipped, float(np.log(floor)))
 
     def scratch(self, params: KernelParams, n: int) -> pruned_tiles.Scratch:
         """Return scratch for blocks of up to n rows."""
@@ -161,12 +166,14 @@ class TileByTile:
         return pairs
 
 
-# By the kind of the parameters, and whether features are few; the figures as measured.  float32
-# tiles are dense only: skipping is worked out in float64.
+# By the kind of the parameters, and whether features are few; the figures as measured.  In float32
+# pairs cost less, which the work on lists and rows does not.
 _BY_TILE = TileByTile(row=8.0, compared=50.0)
 _WAYS: dict[tuple[type, bool], Way] = {
-    (Triangular, False): RowByRow(),
+    (Triangular, False): RowByRow(bound=70.0, survivor=400.0),
     (Triangular, True): TileByTile(row=5.0, compared=500.0),
+    (TriangularFloat32, False): RowByRow(bound=100.0, survivor=700.0),
+    (TriangularFloat32, True): TileByTile(row=8.0, compared=800.0),
     (Scaled, False): _BY_TILE,
     (Scaled, True): _BY_TILE,
 }
@@ -236,7 +243,40 @@ class EMPasses:
         self._stage = "dense"
         self._way: Way | None = None  # that the keys belong to
         self._keys: Keys | None = None
-        self._last: SufficientStats | None = None
+        self.mass: Array | None = None  # that the last pass found
+        self._weight = 0.0
+
+    def memory(self) -> dict[str, Any]:
+        """Return what was learnt: with it, and the parameters, the next pass has the same bits.
+
+        The array of keys is the one that passes write to.
+        """
+        ways = list(_WAYS.values())
+        return {
+            "prune": self.prune,
+            "wait": self._wait,
+            "interval": self._interval,
+            "stage": self._stage,
+            "way": None if self._way is None else ways.index(self._way),
+            "keys": self._keys,
+            "mass": self.mass,
+            "weight": self._weight,
+        }
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Go on from what passes over the same rows had learnt."""
+        if not memory:
+            return
+        way, keys = memory["way"], memory["keys"]
+        self._way = None if way is None else list(_WAYS.values())[way]
+        if keys is not None:
+            most = 0 if self._way is None else len(memory["mass"]) * self._way.keys
+            if keys.shape != (self.n_rows,) or keys.dtype != np.uint16 or keys.max() >= most:
+                raise ValueError("what was learnt of these rows is of other rows")
+        self._keys = keys
+        self.prune, self._stage = memory["prune"], memory["stage"]
+        self._wait, self._interval = memory["wait"], memory["interval"]
+        self.mass, self._weight = memory["mass"], memory["weight"]
 
     def run(self, reduce: Callable[[ReducePass], Array], params: KernelParams) -> SufficientStats:
         """Make a pass over all rows and return its statistics."""
@@ -249,21 +289,23 @@ class EMPasses:
             flat, (pairs, tried) = whole[:-2], whole[-2:]
             most = task.way.most_pairs(self.n_rows, *params.means.shape)
             self._learn(pairs <= most * tried)
-        self._last = SufficientStats.from_flat(flat, params.means)
-        return self._last
+        found = SufficientStats.from_flat(flat, params.means)
+        self.mass, self._weight = found.mass, found.weight
+        return found
 
     def _pruned(self, params: KernelParams) -> PrunedPass | None:
         """Return the pass that prunes, if one is due."""
         way = way_for(params)
-        if way is None or self._last is None or not self._suits(way, params):
+        if way is None or self.mass is None or not self._suits(way, params):
             return None
-        if way is not self._way:
-            self._way, self._stage, self._keys = way, "dense", None
+        if type(way) is not type(self._way):
+            self._stage, self._keys = "dense", None
+        self._way = way
         if self._stage == "dense":
             if self._wait > 0:
                 return None
             self._stage = "trial"
-        bounds = way.bounds(params, self._last.mass, self._last.weight, self.n_rows)
+        bounds = way.bounds(params, self.mass, self._weight, self.n_rows)
         if self._keys is None:
             # 2 bytes a row: of very many rows in a file, since memory must not grow with them
             try:
@@ -310,11 +352,12 @@ def compile_kernels(structure: CovarianceStructure, dtype: np.dtype[Any]) -> Non
         given = Params(
             np.full(k, 1.0 / k), means, matrices, structure.precisions_cholesky(matrices)
         )
-        params = structure.kernel_params(given, np.log(given.weights), None)
-        way = way_for(params)
-        if way is None:
-            continue
         rows = readonly(means, dtype)
-        bounds = way.bounds(params, np.ones(k), float(k), k)
-        task = PrunedPass(way, params, bounds, np.zeros(k, np.uint16), label=False, tried=1)
-        task.worker()(Block(rows, NO_WEIGHTS, 0, 0), np.zeros(task.size))
+        for tiles in {np.dtype(np.float64), rows.dtype}:
+            params = structure.kernel_params(given, np.log(given.weights), None, tiles)
+            way = way_for(params)
+            if way is None:
+                continue
+            bounds = way.bounds(params, np.ones(k), float(k), k)
+            task = PrunedPass(way, params, bounds, np.zeros(k, np.uint16), label=False, tried=1)
+            task.worker()(Block(rows, NO_WEIGHTS, 0, 0), np.zeros(task.size))

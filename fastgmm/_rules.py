@@ -29,6 +29,46 @@ class Given(NamedTuple):
     precisions_cholesky: Array | None = None
 
 
+class Shrunk(NamedTuple):
+    """Means and covariances between those of the rows and those of a conjugate prior."""
+
+    means: Array  # (K, d)
+    covariances: Array  # shape by covariance type
+    mean_precision: Array  # (K,), rows behind each mean
+    rows: Array  # behind each covariance: (K,), or () where components share one
+
+
+def shrunk(
+    structure: CovarianceStructure,
+    moments: Moments,
+    mean: Array,
+    mean_precision: float,
+    scatter: Array,
+    rows: float,
+) -> Shrunk:
+    """Return what a Normal-Wishart prior makes of moments.
+
+    mean, mean_precision : the prior's mean (d,), and how many rows it counts for.
+    scatter, rows : what the prior adds to the scatter about a mean, and to the rows behind it.
+    """
+    mass, means, covariances = moments
+    precision = mean_precision + mass
+    offsets = means - mean
+    centres = mean + (mass / precision)[:, None] * offsets
+    pooled = structure.pooled(mass)
+    behind = rows + pooled
+    between = structure.products(offsets, mass * mean_precision / precision)
+    whole = scatter + _each(pooled, covariances) + between
+    return Shrunk(centres, _each(1.0 / behind, whole), precision, behind)
+
+
+def _each(values: Array, covariances: Array) -> Array:
+    """Return covariances, each one times its number, or all times one."""
+    shaped = values.reshape(values.shape + (1,) * (covariances.ndim - values.ndim))
+    product: Array = shaped * covariances
+    return product
+
+
 def log_weights(weights: Array) -> Array:
     """Return log(weights), silently -inf for components that have died."""
     with np.errstate(divide="ignore"):
@@ -69,6 +109,12 @@ class UpdateRule(ABC):
         twin.scatter = scatter
         return twin
 
+    def by_parts(self) -> Self:
+        """Return the rule for statistics of which parts are replaced."""
+        twin = copy.copy(self)
+        twin.structure, twin.scatter = self.structure.by_parts(), None
+        return twin
+
     def moments(self, stats: SufficientStats) -> Moments:
         """Return mass, means and covariances, with scikit-learn's guard and regularisation."""
         mass = stats.mass + self.guard
@@ -77,6 +123,10 @@ class UpdateRule(ABC):
         means = stats.reference + (stats.first - pull) / mass[:, None]
         covariances = self.structure.covariances(stats, means, mass, self.reg_covar, self.scatter)
         return Moments(mass, means, covariances)
+
+    def seed_covariances(self, rows: Array, mass: float) -> Array:
+        """Return the covariances of components of one row each (K, d)."""
+        return self.structure.seed_covariances(rows, mass, self.reg_covar, self.scatter)
 
     def known_start(self) -> Params | None:
         """Return a start that needs no rows, if there is one."""

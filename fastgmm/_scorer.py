@@ -53,7 +53,12 @@ class Scorer:
         """
         # A copy of a few numbers costs no more than asking whether they are contiguous, aligned
         # and of the right type, which compiled code insists on.
-        block = np.array(rows, dtype=np.float64, order="C")
+        try:
+            block = np.array(rows, dtype=np.float64, order="C")
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Expected a row of {self._n_features} numbers, or a batch of such rows: {error}"
+            ) from None
         if block.ndim not in (1, 2) or block.shape[-1] != self._n_features:
             raise ValueError(
                 f"Expected a row of {self._n_features} features, or a batch of such rows, but got "
@@ -67,8 +72,10 @@ class Scorer:
         if len(batch) > 0:
             batch.flags.writeable = False
             self._workspace.run(Block(batch, NO_WEIGHTS, 0, 0), out)
-            out -= self._offset
-        return out if block.ndim == 2 else float(out[0])
+        if block.ndim == 1:
+            return out.item() - self._offset
+        out -= self._offset
+        return out
 
     def _check_finite(self, flat: Array) -> None:
         unfit = np.flatnonzero(~np.isfinite(flat))

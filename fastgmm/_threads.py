@@ -132,6 +132,9 @@ class Workers:
 
     def __init__(self, n_threads: int | None = None) -> None:
         self.n_threads = available_threads() if n_threads is None else n_threads
+        # called with the rows done of so many, by the thread that made this object alone
+        self.watch: Callable[[int, int], None] | None = None
+        self._maker = threading.get_ident()
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -146,6 +149,14 @@ class Workers:
         if self._pool is not None:
             self._pool.shutdown(wait=True)
             self._pool = None
+
+    def done(self, rows: int, of: int) -> None:
+        """Take note that a pass has come to this row.
+
+        Blocks are handed out in order, so what one thread says of its own is news of all.
+        """
+        if self.watch is not None and threading.get_ident() == self._maker:
+            self.watch(rows, of)
 
     def run(self, n_blocks: int, make_worker: Callable[[], Callable[[int], Any]]) -> None:
         """Call a worker for each block number, each thread with a worker of its own."""

@@ -152,12 +152,12 @@ def check_covariance_prior(
     return checked
 
 
-def unbiased_weight(weight: float) -> float:
-    """Return what to divide the scatter of rows of this weight by."""
+def unbiased_weight(weight: float, instead: str) -> float:
+    """Return what to divide the scatter of rows of this weight by, or say what to do instead."""
     if not weight > 1.0:
         raise ValueError(
             f"The sample weights sum to {weight:g}, and each is a number of rows: there is no "
-            "covariance of one row. Multiply them, or give a covariance_prior and a mean_prior."
+            f"covariance of one row. Multiply them, or {instead}."
         )
     return weight - 1.0
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, digamma, gammaln
 
-from ._rules import Moments, UpdateRule
+from ._rules import Moments, UpdateRule, shrunk
 from ._stats import SufficientStats
 from ._structures import CovarianceStructure, Params, Posterior, Scatter
 
@@ -149,21 +149,21 @@ class VariationalBayes(UpdateRule):
         return self._params(self.moments(stats))
 
     def _params(self, moments: Moments) -> Params:
-        structure, priors = self.structure, self.priors
-        mass, means, covariances = moments
-        concentration = self.weight_prior.posterior(priors.weight_concentration, mass)
-        precision = priors.mean_precision + mass
-        offsets = means - priors.mean
-        centres = priors.mean + (mass / precision)[:, None] * offsets
-        freedom = priors.degrees_of_freedom + structure.pooled(mass)
-        between = structure.products(offsets, mass * priors.mean_precision / precision)
-        scale = priors.covariance + _each(structure.pooled(mass), covariances) + between
-        covariances = _each(1.0 / freedom, scale)
+        priors = self.priors
+        concentration = self.weight_prior.posterior(priors.weight_concentration, moments.mass)
+        means, covariances, precision, freedom = shrunk(
+            self.structure,
+            moments,
+            priors.mean,
+            priors.mean_precision,
+            priors.covariance,
+            priors.degrees_of_freedom,
+        )
         return Params(
             self.weight_prior.weights(concentration),
-            centres,
+            means,
             covariances,
-            structure.precisions_cholesky(covariances),
+            self.structure.precisions_cholesky(covariances),
             Posterior(concentration, precision, freedom),
         )
 
@@ -195,13 +195,6 @@ class VariationalBayes(UpdateRule):
         constants = constants - 0.5 * d * math.log(2.0 * math.pi)
         squares = self.structure.square_distances(stats, factors, self.scatter)
         return stats.log_likelihood - float(stats.mass @ constants) + 0.5 * squares
-
-
-def _each(values: Array, covariances: Array) -> Array:
-    """Return covariances, each one times its number, or all times one."""
-    shaped = values.reshape(values.shape + (1,) * (covariances.ndim - values.ndim))
-    product: Array = shaped * covariances
-    return product
 
 
 def _halves(freedom: Array, d: int) -> Array:

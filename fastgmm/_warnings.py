@@ -53,33 +53,34 @@ def warn(text: str, category: type[Warning]) -> None:
 
 def diagnose(source: RowSource, rule: UpdateRule, result: EMResult) -> Iterator[str]:
     """Yield one text for each kind of trouble in a finished fit."""
-    if result.last_stats is None:
+    if result.mass is None:
         return
     structure, reg_covar = rule.structure, rule.reg_covar
     k, d = result.params.means.shape
-    support = result.last_stats.mass / source.mean_weight
+    support = result.mass / source.mean_weight
     needed = structure.min_support(d)
     poor = np.flatnonzero(support < needed - 1e-6)
     if poor.size and not rule.prunes:
         yield (
-            f"{_components(poor)} ended nearly empty: fewer than {needed} rows support "
+            f"{_named('Component', poor)} ended nearly empty: fewer than {needed} rows support "
             f"{'each of them' if poor.size > 1 else 'it'}. Try fewer components, another "
             "random_state or n_init > 1, and look for outliers."
         )
     constant = _constant_columns(source)
     if constant.size:
         yield (
-            f"{_columns(constant)} constant: only reg_covar keeps the variance there from being "
-            f"zero, and the {rule.bound_name} depends on it. Drop such columns."
+            f"{_named('Column', constant)} {'are' if constant.size > 1 else 'is'} constant: only "
+            f"reg_covar keeps the variance there from being zero, and the {rule.bound_name} "
+            "depends on it. Drop such columns."
         )
     if reg_covar > 0.0:
         smallest = _smallest_variances(structure.full(result.params.covariances, k, d), constant)
         held = np.setdiff1d(np.flatnonzero(smallest < 2.0 * reg_covar), poor)
         if held.size:
             yield (
-                f"{_components(held)} held up by reg_covar={reg_covar:g} alone: the variance of "
-                "the data in some direction is smaller than it. Scale the data, lower reg_covar, "
-                "or use fewer components."
+                f"{_named('Component', held)} held up by reg_covar={reg_covar:g} alone: the "
+                "variance of the data in some direction is smaller than it. Scale the data, lower "
+                "reg_covar, or use fewer components."
             )
     bounds = np.asarray(result.bounds)
     drops = bounds[:-1] - bounds[1:]
@@ -115,13 +116,7 @@ def _smallest_variances(covariances: Array, constant: NDArray[np.intp]) -> Array
     return np.asarray(np.linalg.eigvalsh(covariances[:, free[:, None], free])[:, 0], np.float64)
 
 
-def _components(which: NDArray[np.intp]) -> str:
-    names = ", ".join(str(number) for number in which[:10])
-    more = ", ..." if which.size > 10 else ""
-    return f"Component {names}" if which.size == 1 else f"Components {names}{more}"
-
-
-def _columns(which: NDArray[np.intp]) -> str:
-    names = ", ".join(str(number) for number in which[:10])
-    more = ", ..." if which.size > 10 else ""
-    return f"Column {names} is" if which.size == 1 else f"Columns {names}{more} are"
+def _named(what: str, which: NDArray[np.intp]) -> str:
+    """Return what they are and their numbers; of many, the first ones."""
+    numbers = ", ".join(map(str, which[:10])) + (", ..." if which.size > 10 else "")
+    return f"{what}{'s' if which.size > 1 else ''} {numbers}"

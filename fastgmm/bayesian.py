@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import BaseMixture
+from ._conditioning import Conditioning
 from ._conversion import SklearnConversion
 from ._initialise import total_scatter, total_weight
 from ._multistart import RuleMaker
@@ -16,11 +17,13 @@ from ._sources import RowSource
 from ._structures import Params, Posterior, Scatter
 from ._validation import check_covariance_prior, check_mean_prior, unbiased_weight
 from ._variational import WEIGHT_PRIORS, Priors, VariationalBayes, expected_log_weights
+from .mixture import GaussianMixture
 
 Array = NDArray[np.float64]
+_GIVE_PRIORS = "give a covariance_prior and a mean_prior"
 
 
-class BayesianGaussianMixture(SklearnConversion, BaseMixture):
+class BayesianGaussianMixture(SklearnConversion, Conditioning, BaseMixture):
     """Gaussian mixture with prior distributions, fitted by variational inference.
 
     Components that the data do not call for lose their weight, so ``n_components`` is only the
@@ -141,6 +144,10 @@ default='dirichlet_process'
     absolutely. A ``sample_weight`` is therefore a number of rows: all weights times 2 are the rows
     twice, and weigh more against the priors.
 
+    ``marginal``, ``condition`` and ``predict_conditional`` are those of the mixture that ``sample``
+    draws from: the `GaussianMixture` of ``weights_``, ``means_`` and ``covariances_``. ``predict``
+    also takes into account how uncertain these are, and may favour another component.
+
     Attributes and arithmetic are float64 for float32 rows, too.
     Results have the same bits for any ``n_threads`` and any memory layout on one machine type.
 
@@ -251,7 +258,8 @@ default='dirichlet_process'
                 whole = total_scatter(source) if scatter is None else scatter
                 mean = whole.mean if mean is None else mean
                 if covariance is None:
-                    covariance = structure.compact(whole.matrix / unbiased_weight(whole.weight))
+                    weight = unbiased_weight(whole.weight, _GIVE_PRIORS)
+                    covariance = structure.compact(whole.matrix / weight)
             priors = Priors(
                 1.0 / self.n_components if concentration is None else float(concentration),
                 1.0 if precision is None else float(precision),
@@ -311,6 +319,9 @@ default='dirichlet_process'
             np.asarray(self.degrees_of_freedom_, dtype=np.float64),
         )
         return super()._params()._replace(posterior=posterior)
+
+    def _plain_class(self) -> type[GaussianMixture]:
+        return GaussianMixture
 
     def _log_weights(self) -> Array:
         posterior = self._params().posterior

@@ -257,6 +257,8 @@ def segment(
     _check_count("n_segments", n_segments)
     if max_pixels is not None:
         _check_count("max_pixels", max_pixels)
+    if "n_components" in params:
+        raise TypeError("Segments are components: give n_segments alone, without n_components.")
     pixels = Pixels(image, channel_axis, mask)
     chosen = _chosen(pixels, max_pixels, random_state)
     _check_distinct(chosen.rows, n_segments)

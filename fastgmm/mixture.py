@@ -5,14 +5,16 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._conditioning import Conditioning
 from ._conversion import SklearnConversion
 from ._criteria import InformationCriteria
 from ._incremental import MOST_GROUPS
+from ._initialise import total_scatter, total_weight
 from ._multistart import RuleMaker
 from ._partial_fit import PartialFit
+from ._posterior_mode import MEAN_PRECISIONS, PosteriorMode, default_prior
 from ._rules import Given, MaximumLikelihood, UpdateRule
 from ._sources import RowSource
 from ._structures import Params, Scatter
@@ -21,6 +23,7 @@ from ._validation import (
     check_means,
     check_precisions,
     check_weights,
+    unbiased_weight,
 )
 
 
@@ -46,7 +49,7 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
         EM stops when the lower bound, the mean log-likelihood of a row, changes by less.
     reg_covar : float, default=1e-6
         Non-negative number added to the diagonals of the covariances, in squared units of the
-        data; keeps them positive definite.
+        data; keeps them positive definite. Not with a ``prior``, which does that.
     max_iter : int, default=100
         The most EM iterations of a run; 0 keeps the start.
     n_init : int, default=1
@@ -94,6 +97,13 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
         memory for the statistics of all groups), which pays where reading the rows takes longer
         than computing, or EM converges slowly; rows should be in no particular order. The fit
         ends with plain EM, so ``converged_`` means the same, but it may be another local optimum.
+    prior : {'conjugate', 'covariance'} or None, default=None
+        What is maximised: None for the likelihood; otherwise the density of the posterior, under
+        a prior that keeps components from collapsing onto few rows, or copies of one, in whatever
+        units the data are; ``reg_covar`` is not used. See Notes.
+
+        - 'conjugate': a prior of the components' covariances and means,
+        - 'covariance': of the covariances alone.
 
     Attributes
     ----------
@@ -115,7 +125,8 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
     n_iter_ : int
         The number of iterations of the best run.
     lower_bound_ : float
-        The mean log-likelihood of a row before the last M-step of the best run.
+        The mean log-likelihood of a row before the last M-step of the best run. With a
+        ``prior`` its log-density at these parameters, divided by the number of rows, is added.
     lower_bounds_ : list of float
         The same for each iteration of the best run; for incremental passes, a lower bound of the
         mean log-likelihood of a row after the pass.
@@ -139,11 +150,37 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
     except where components overlap so much that EM hardly converges.
     Results have the same bits for any ``n_threads`` and any memory layout on one machine type.
 
+    *Priors.* They are Fraley and Raftery's [3]_ (``priorControl`` of the R package mclust), from
+    the mean m and the unbiased covariance S of the rows: an inverse Wishart distribution of a
+    covariance matrix with ``nu = d + 2`` degrees of freedom and the scale ``L = S / K^(2/d)``,
+    or inverse gamma distributions of variances with the diagonal of L ('diag') or ``tr(L) / d``
+    ('spherical'); for 'conjugate' also ``N(m, covariance / kappa)`` of a mean, ``kappa = 0.01``.
+    With 'full' and 'conjugate' the M-step for a component of the mass N, mean x and scatter W is::
+
+        mean = (N x + kappa m) / (N + kappa)
+        covariance = (L + W + N kappa / (N + kappa) (x - m)(x - m)^T) / (nu + N + d + 2)
+
+    The other denominators are ``nu + n + d + 1 + K`` ('tied', where scatters add up over n rows),
+    ``nu + N + 3`` ('diag') and ``nu + (N + 1) d + 2`` ('spherical'). Without a prior of the means
+    they lack 1, K, 1 and d, and kappa is 0.
+
+    Three departures: mclust gives all features one variance in the scale of 'diag', which depends
+    on their units; where the rows lie in a subspace, L is the diagonal of S (mclust has that for
+    no more rows than features); and the mode of 'covariance' with 'full', where mclust divides as
+    with 'conjugate'. The means of k-means, and what k-means++ chooses, do depend on units.
+
+    The prior counts for rows, so a ``sample_weight`` is a number of rows. ``bic``, ``aic`` and
+    ``icl`` take the likelihood at the mode, as in [3]_. ``partial_fit`` knows no prior, and a
+    constant column is an error: there is no scale to take. `BayesianGaussianMixture` differs: it
+    averages over parameters, and its components may die off.
+
     References
     ----------
     .. [1] A. Dempster, N. Laird and D. Rubin, "Maximum likelihood from incomplete data via the
        EM algorithm", J. R. Statist. Soc. B 39(1), 1977.
     .. [2] G. McLachlan and D. Peel, "Finite Mixture Models", Wiley, 2000, sections 3.2 and 3.9.
+    .. [3] C. Fraley and A. E. Raftery, "Bayesian regularization for normal mixture estimation and
+       model-based clustering", Journal of Classification 24, 2007, 155-181.
 
     Examples
     --------
@@ -156,6 +193,15 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
            [ 1.  ,  2.  ]])
     >>> gm.predict([[0, 0], [12, 3]])
     array([1, 0])
+
+    The likelihood of a component of one row knows no bounds; with a prior it has a covariance.
+
+    >>> gm = GaussianMixture(n_components=3, prior="conjugate", random_state=0).fit(X)
+    >>> gm.predict(X)
+    array([1, 2, 1, 0, 0, 0])
+    >>> gm.covariances_[2].round(2)
+    array([[0.94, 0.08],
+           [0.08, 0.1 ]])
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -166,6 +212,7 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
         "step_power": [Interval(Real, 0.5, 1.0, closed="right")],
         "step_offset": [Interval(Real, 0.0, None, closed="left")],
         "incremental_groups": [Interval(Integral, 1, MOST_GROUPS, closed="both")],
+        "prior": [StrOptions(set(MEAN_PRECISIONS)), None],
     }
 
     def __init__(
@@ -190,6 +237,7 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
         step_power: float = 0.6,
         step_offset: float = 2.0,
         incremental_groups: int = 1,
+        prior: Literal["conjugate", "covariance"] | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -210,9 +258,10 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
         self.step_power = step_power
         self.step_offset = step_offset
         self.incremental_groups = incremental_groups
+        self.prior = prior
 
     def _rule_maker(self, n_features: int) -> RuleMaker:
-        """Check the given starts and return what makes the rule of maximum likelihood."""
+        """Check the given starts and return what makes the rule of estimation."""
         k, structure = self.n_components, self._structure
         weights = means = factors = None
         if self.weights_init is not None:
@@ -226,7 +275,14 @@ class GaussianMixture(SklearnConversion, InformationCriteria, Conditioning, Part
         def make(source: RowSource, scatter: Scatter | None) -> UpdateRule:
             return MaximumLikelihood(structure, self.reg_covar, scatter, source.mean_weight, given)
 
-        return make
+        def make_with_prior(source: RowSource, scatter: Scatter | None) -> UpdateRule:
+            whole = total_scatter(source) if scatter is None else scatter
+            divisor = unbiased_weight(whole.weight, "set prior=None")
+            prior = default_prior(structure, whole, divisor, k, MEAN_PRECISIONS[self.prior or ""])
+            weight = total_weight(source)
+            return PosteriorMode(structure, scatter, source.mean_weight, weight, k, prior, given)
+
+        return make if self.prior is None else make_with_prior
 
     @classmethod
     def from_parameters(

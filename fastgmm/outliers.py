@@ -7,16 +7,16 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from ._detection import Detection, Mixture
 from ._explanation import Explanation
-from ._opening import RowsLike
-from ._outlier_rules import OF_MIXTURE, Rule, largest_with_share_below, own_component, p_value
-from ._passes import MapPass
+from ._opening import RowsLike, weights_of
+from ._outlier_rules import largest_with_share_below
 from ._scorer import Scorer
-from ._validation import check_sample_weight
+from .bayesian import BayesianGaussianMixture
 from .mixture import GaussianMixture
 
 __all__ = ["Explanation", "GaussianMixtureOutlierDetector", "Scorer"]
@@ -29,7 +29,7 @@ _OF_MIXTURE = (
 )  # fmt: skip
 
 
-class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+class GaussianMixtureOutlierDetector(Detection):
     """Outlier detection by the density of a Gaussian mixture.
 
     A mixture is fitted to the rows, and rows whose score lies below a threshold are outliers.
@@ -75,7 +75,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
 
     Attributes
     ----------
-    mixture_ : GaussianMixture
+    mixture_ : GaussianMixture or BayesianGaussianMixture
         The fitted mixture.
     offset_ : float
         The threshold: ``decision_function`` is ``score_samples`` less this.
@@ -127,9 +127,6 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
     True
     """
 
-    mixture_: GaussianMixture
-    offset_: float
-    n_features_in_: int
     n_iter_: int
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -174,7 +171,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
     @classmethod
     def from_mixture(
         cls,
-        mixture: GaussianMixture,
+        mixture: Mixture,
         X: RowsLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
@@ -187,8 +184,9 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
 
         Parameters
         ----------
-        mixture : GaussianMixture
-            A fitted mixture; the detector keeps a copy.
+        mixture : GaussianMixture or BayesianGaussianMixture
+            A fitted mixture; the detector keeps a copy. Scores are its ``score_samples``; what
+            ``fit`` of the detector fits anew is a `GaussianMixture`.
         X : array-like of shape (n_samples, n_features), default=None
             The rows among which ``contamination`` is the share of outliers. The other thresholds
             need none.
@@ -205,7 +203,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         Raises
         ------
         TypeError
-            If the mixture is no fastgmm.GaussianMixture.
+            If the mixture is none of these.
         ValueError
             If the rule and thresholds do not go together, or X is missing.
 
@@ -217,10 +215,11 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         >>> detector.predict([[2.0], [3.0]])
         array([ 1, -1])
         """
-        if not isinstance(mixture, GaussianMixture):
+        if not isinstance(mixture, GaussianMixture | BayesianGaussianMixture):
             raise TypeError(
-                f"Expected a fastgmm.GaussianMixture, got {type(mixture).__qualname__}. Of "
-                "scikit-learn's, GaussianMixture.from_sklearn makes one."
+                "Expected a mixture of fastgmm's, got one of type "
+                f"{type(mixture).__qualname__}. Of scikit-learn's, the method from_sklearn of "
+                "the class of the same name makes one."
             )
         check_is_fitted(mixture)
         detector = cls(
@@ -264,11 +263,6 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
             'component'; and for whatever `GaussianMixture.fit` rejects.
         """
         self._check_thresholds()
-        if isinstance(sample_weight, str):
-            raise ValueError(
-                f"sample_weight={sample_weight!r} names a column, and the detector needs the "
-                "weights themselves: take the column out of X and give it as sample_weight."
-            )
         mixture = GaussianMixture(**{name: getattr(self, name) for name in _OF_MIXTURE})
         self._adopt(mixture.fit(X, sample_weight=sample_weight), X, sample_weight)
         return self
@@ -293,126 +287,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
             -1 for outliers, 1 for the others.
         """
         fitted: Self = self.fit(X, y, sample_weight)
-        return fitted.predict(X)
-
-    def score_samples(self, X: RowsLike) -> NDArray[Any]:
-        """Compute the score of each row; the lower, the more abnormal.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Log-densities of the mixture, or of the row's own component (``rule='component'``);
-            with ``false_alarm``, natural logarithms of p-values.
-        """
-        check_is_fitted(self)
-        return self._scores(self.mixture_, X)
-
-    def decision_function(self, X: RowsLike) -> NDArray[Any]:
-        """Compute how far the score of each row lies above the threshold.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-
-        Returns
-        -------
-        decision : ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``; negative for outliers.
-        """
-        scores = self.score_samples(X)
-        scores -= self.offset_
-        return scores
-
-    def predict(self, X: RowsLike) -> NDArray[np.int64]:
-        """Tell outliers from normal rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,), int64
-            -1 for outliers, 1 for the others.
-        """
-        return np.where(self.decision_function(X) < 0.0, np.int64(-1), np.int64(1))
-
-    def explain(self, X: ArrayLike) -> Explanation:
-        """Tell by which features rows are far from the component they most probably belong to.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_features,) or (n_samples, n_features)
-            One row, or several.
-
-        Returns
-        -------
-        explanation : Explanation
-            For each row its component, its Mahalanobis distance from there and what each feature
-            contributes, as arrays and as a table to print.
-
-        Notes
-        -----
-        The contribution of feature j is ``z_j (P z)_j``, where z is the row less the component's
-        mean and P the component's precision matrix: the "partial decomposition contribution" of
-        [1]_. Contributions add up to the squared distance. With correlated features some may be
-        negative: there the feature makes the row less surprising than the others alone would.
-
-        References
-        ----------
-        .. [1] C. F. Alcala and S. J. Qin, "Analysis and generalization of fault diagnosis methods
-           for process monitoring", Journal of Process Control 21(3), 2011.
-        """
-        rows: Any = X if hasattr(X, "columns") else np.asarray(X)
-        if rows.ndim == 1:
-            rows = rows[None]
-        decision = np.asarray(self.decision_function(rows), dtype=np.float64)
-        mixture = self.mixture_
-        component = mixture.predict(rows)
-        centred = np.asarray(rows, dtype=np.float64) - mixture.means_[component]
-        factors = mixture._structure.full(mixture.precisions_cholesky_, *mixture.means_.shape)
-        contributions = np.empty_like(centred)
-        for k in np.unique(component):
-            own, factor = component == k, np.asarray(factors[k], dtype=np.float64)
-            contributions[own] = centred[own] * (centred[own] @ factor @ factor.T)
-        squares = np.maximum(contributions.sum(axis=1), 0.0)
-        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(self.n_features_in_)])
-        return Explanation(decision, component, np.sqrt(squares), contributions, tuple(names))
-
-    def scorer(self) -> Scorer:
-        """Return the decision function for live data: no validation, no threads, no blocks.
-
-        Returns
-        -------
-        scorer : Scorer
-            A callable: a row (n_features,) to a float, or a micro-batch (n_samples, n_features)
-            to an array (n_samples,), in float64; negative: outlier. A row with NaN raises
-            ValueError.
-
-        Notes
-        -----
-        The first call compiles or loads a kernel, unless ``fit`` has run in this process.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from fastgmm import GaussianMixtureOutlierDetector
-        >>> X = np.random.default_rng(0).normal(size=(500, 2))
-        >>> score = GaussianMixtureOutlierDetector(contamination=0.01).fit(X).scorer()
-        >>> [row for row in ([0.0, 1.0], [9.0, 0.0]) if score(row) < 0.0]
-        [[9.0, 0.0]]
-        """
-        check_is_fitted(self)
-        what, function = self._rule(self.mixture_)
-        task = MapPass(self.mixture_._kernel_params(), what, np.dtype(np.float64), function)
-        return Scorer(task, self.offset_)
+        return fitted._labels(fitted._scores(fitted.mixture_, X, sample_weight))
 
     def _check_thresholds(self) -> None:
         """Raise ValueError unless the threshold is set in one way, and that fits the rule."""
@@ -428,7 +303,7 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
                 "known law, the density of a whole mixture has not. Or set contamination."
             )
 
-    def _adopt(self, mixture: GaussianMixture, X: Any, sample_weight: Any) -> None:
+    def _adopt(self, mixture: Mixture, X: Any, sample_weight: Any) -> None:
         """Take over a fitted mixture with the threshold that belongs to it."""
         offset = self._threshold(mixture, X, sample_weight)
         self.__dict__.pop("feature_names_in_", None)
@@ -437,14 +312,14 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
         self.mixture_, self.offset_ = mixture, offset
         self.n_features_in_, self.n_iter_ = mixture.n_features_in_, mixture.n_iter_
 
-    def _threshold(self, mixture: GaussianMixture, X: Any, sample_weight: Any) -> float:
+    def _threshold(self, mixture: Mixture, X: Any, sample_weight: Any) -> float:
         if self.false_alarm is not None:
             return math.log(self.false_alarm)
         if self.log_density is not None:
             return float(self.log_density)
         share = DEFAULT_CONTAMINATION if self.contamination is None else self.contamination
-        scores = np.asarray(self._scores(mixture, X))  # of a Dask collection they are lazy
-        weights = check_sample_weight(sample_weight, len(scores))
+        scores = np.asarray(self._scores(mixture, X, sample_weight))  # Dask's are lazy
+        weights = weights_of(mixture, X, sample_weight)
         found = largest_with_share_below(scores, weights, share)
         if found == -np.inf:
             raise ValueError(
@@ -452,14 +327,3 @@ class GaussianMixtureOutlierDetector(OutlierMixin, BaseEstimator):  # type: igno
                 "the mixture was fitted to."
             )
         return found
-
-    def _scores(self, mixture: GaussianMixture, X: Any) -> NDArray[Any]:
-        what, function = self._rule(mixture)
-        return mixture._map(X, what, mixture._kernel_params(), function)
-
-    def _rule(self, mixture: GaussianMixture) -> Rule:
-        if self.rule == "mixture":
-            return OF_MIXTURE
-        if self.false_alarm is not None:
-            return p_value(mixture._kernel_params().constants, mixture.n_features_in_)
-        return own_component(mixture._log_weights())

@@ -13,9 +13,8 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from ._initialise import shared_clusterings
-from ._opening import RowsLike, lies_elsewhere
+from ._opening import RowsLike, rows_for_fits
 from ._threads import Workers, available_threads
-from ._validation import check_rows, check_sample_weight
 from ._verbose import write_line
 from ._warnings import Warned, collected_warnings, warn
 from .mixture import GaussianMixture
@@ -166,7 +165,7 @@ def select_model(
     ),
     criterion: Criterion = "bic",
     *,
-    sample_weight: ArrayLike | str | None = None,
+    sample_weight: ArrayLike | None = None,
     n_init: int = 1,
     random_state: int | np.random.RandomState | None = None,
     n_threads: int | None = None,
@@ -182,9 +181,9 @@ def select_model(
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features), or a source of such rows
-        The rows. They are never copied: arrays, memory-mapped ones too, are read block by block.
-        Whatever else ``GaussianMixture.fit`` takes, Dask collections for instance, is read anew
-        for each candidate.
+        The rows: anything that ``GaussianMixture.fit`` takes. They are never copied: arrays,
+        memory-mapped ones too, are read block by block; other sources of more than 64 MB are read
+        again for each candidate.
     n_components : int or iterable of int, default=range(1, 11)
         The numbers of components to try.
     covariance_types : str or sequence of str, default=('full', 'tied', 'diag', 'spherical')
@@ -196,19 +195,20 @@ def select_model(
         - 'aic': prefers larger models, for prediction of new rows,
         - 'icl': prefers components that do not overlap, for clustering.
     sample_weight : array-like of shape (n_samples,), or str, default=None
-        How often each row counts; see ``GaussianMixture.fit``.
+        How often each row counts, as in ``GaussianMixture.fit``.
     n_init : int, default=1
         The number of starts of each candidate, of which the best is kept.
     random_state : int, RandomState instance or None, default=None
         Seed of every fit; None, or a RandomState, draws one (see ``ModelSelection``).
     n_threads : int or None, default=None
         The number of threads; None: the cores this process may use. Candidates for data of 2**14
-        to 2**22 numbers are fitted side by side, one thread each; all others one after
+        to 2**22 numbers in memory are fitted side by side, one thread each; all others one after
         another, each on all threads. The result does not depend on it, to the last bit.
     verbose : int, default=0
         1 prints a line for each candidate.
     **params
-        Further parameters of ``GaussianMixture``, such as ``tol`` and ``reg_covar``.
+        Further parameters of ``GaussianMixture``, such as ``tol``, ``reg_covar`` and ``prior``:
+        with that, no candidate fails because a component collapses.
 
     Returns
     -------
@@ -229,6 +229,8 @@ def select_model(
     See Also
     --------
     GaussianMixture.information_criteria : The criteria of one model.
+    BayesianGaussianMixture : Needs no search, only the most components there can be; it has no
+        criteria.
 
     Notes
     -----
@@ -255,7 +257,12 @@ def select_model(
     if criterion not in CRITERIA:
         raise ValueError(f"criterion={criterion!r} should be one of {', '.join(CRITERIA)}.")
     sizes = list(n_components) if isinstance(n_components, Iterable) else [n_components]
-    types = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
+    given: Any = covariance_types
+    types: list[Any] = [given]
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        types = list(given)
+    if "covariance_type" in params:
+        raise TypeError("Give covariance_types, of one type or of several, not covariance_type.")
     if not sizes or not types:
         raise ValueError("n_components and covariance_types should hold one value at least.")
     seed = _seed(random_state)
@@ -263,20 +270,15 @@ def select_model(
     models = [GaussianMixture(k, covariance_type=t, **params) for t in types for k in sizes]
     for model in models:
         model._validate_params()
-    rows: Any = X
-    weights: Any = sample_weight
-    side_by_side = False
-    if not lies_elsewhere(X):
-        rows = check_rows(models[0], X, reset=True)
-        weights = check_sample_weight(sample_weight, len(rows))
-        side_by_side = rows.size in _SIDE_BY_SIDE
+    rows, weights = rows_for_fits(models[0], X, sample_weight)
 
     threads = available_threads() if n_threads is None else n_threads
     search = _Search(models, rows, weights, criterion, verbose)
     groups = search.groups()
-    at_once = min(threads, len(groups)) if side_by_side else 1
-    search.threads = 1 if at_once > 1 else threads
-    with Workers(at_once) as workers:
+    few = isinstance(rows, np.ndarray) and rows.size in _SIDE_BY_SIDE
+    side_by_side = min(threads, len(groups)) if few else 1
+    search.threads = 1 if side_by_side > 1 else threads
+    with Workers(side_by_side) as workers:
         workers.run(len(groups), lambda: lambda number: search.fit_group(groups[number]))
 
     table = search.table()

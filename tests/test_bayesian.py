@@ -9,12 +9,18 @@ import oracle_bayesian as truth
 import pytest
 from datasets import faithful, iris, two_clusters
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import BayesianGaussianMixture as SklearnMixture
 from small_models import each_type, small
 
 import fastgmm
-from fastgmm import BayesianGaussianMixture, FitWarning, History
+from fastgmm import (
+    BayesianGaussianMixture,
+    FitWarning,
+    GaussianMixtureOutlierDetector,
+    History,
+)
 from fastgmm._pruning import EMPasses
 
 PROCESS, DISTRIBUTION = "dirichlet_process", "dirichlet_distribution"
@@ -346,3 +352,32 @@ def test_callbacks_may_ask_the_model_at_any_time():
 def test_no_criteria_that_are_not_defined():
     for name in ("aic", "bic", "icl", "from_parameters"):
         assert not hasattr(BayesianGaussianMixture, name)
+
+
+@each_type
+def test_detects_outliers(kind):
+    X = faithful()
+    model = fitted(X, kind, max_iter=300)
+    make = GaussianMixtureOutlierDetector.from_mixture
+    detector = make(model, X, contamination=0.05)
+    assert_array_equal(detector.score_samples(X), model.score_samples(X))
+    assert np.count_nonzero(detector.predict(X) < 0) == int(0.05 * len(X))
+    own = model.predict(X), np.arange(len(X))
+    density = make(model, rule="component", log_density=-9.0).score_samples(X)
+    assert_allclose(density, model.component_log_density(X)[own[1], own[0]], rtol=1e-9)
+    tails = make(model, rule="component", false_alarm=0.01)
+    squares = model.mahalanobis(X)[own[1], own[0]] ** 2
+    assert_allclose(tails.score_samples(X), stats.chi2(2).logsf(squares), rtol=1e-7, atol=1e-9)
+    assert tails.scorer()(X[0]) == pytest.approx(tails.decision_function(X[:1])[0])
+
+
+def test_is_drawn():
+    pytest.importorskip("matplotlib")
+    from fastgmm import plot
+
+    history = History()
+    model = BayesianGaussianMixture(n_components=5, max_iter=300, random_state=0)
+    model.set_callbacks(history).fit(faithful())
+    plot.clusters(model, faithful())
+    plot.density(model, faithful())
+    plot.em(history, faithful())

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cli_fixtures
 import numpy as np
@@ -17,6 +18,7 @@ from fastgmm import BayesianGaussianMixture, GaussianMixture, load
 from fastgmm.__main__ import main
 from fastgmm._cli.tables import read_table
 from fastgmm._matrices import covariance_matrices
+from fastgmm._rules import MaximumLikelihood
 from fastgmm.data import load_faithful
 
 data, in_own_folder, run = cli_fixtures.data, cli_fixtures.in_own_folder, cli_fixtures.run
@@ -82,6 +84,40 @@ class TestFit:
         assert f"4 components ({model.n_effective_components_} effective)" in out
         assert f"lower bound {model.lower_bound_:.6g}\n" in out
         assert run("info", "model.npz")[1].startswith("4 components")
+
+    def test_bayesian_priors(self, run, data):
+        options = ["--weight-concentration-prior-type", "dirichlet_distribution"]
+        options += ["--weight-concentration-prior", 0.01, "--mean-precision-prior", 0.5]
+        options += ["--degrees-of-freedom-prior", 4.0]
+        code, *_ = run("fit", data, "-k", 3, "--bayesian", *options, "-q", "-o", "model.npz")
+        assert code == 0
+        priors = {
+            "weight_concentration_prior_type": "dirichlet_distribution",
+            "weight_concentration_prior": 0.01,
+            "mean_precision_prior": 0.5,
+            "degrees_of_freedom_prior": 4.0,
+        }
+        expected = BayesianGaussianMixture(n_components=3, random_state=0, **priors)
+        assert load("model.npz").get_params() == expected.get_params()
+
+    def test_prior(self, run, data):
+        code, out, _ = run("fit", data, "-k", 3, "--prior", "conjugate", "-q", "-o", "model.npz")
+        assert code == 0
+        model = load("model.npz")
+        assert model.prior == "conjugate"
+        assert f"mean log-posterior {model.lower_bound_:.6g} a row" in out
+
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            (["--mean-precision-prior", 1.0], "--mean-precision-prior needs --bayesian"),
+            (["--bayesian", "--prior", "conjugate"], "--prior does not go with --bayesian"),
+        ],
+    )
+    def test_priors_of_the_other_class(self, run, data, options, match):
+        code, out, err = run("fit", data, "-k", 2, *options)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert match in err
 
     def test_same_as_the_class(self, run, data):
         options = ["--covariance-type", "tied", "--tol", "1e-5", "--max-iter", "200"]
@@ -421,6 +457,72 @@ def test_interrupt_inside(run, data, monkeypatch):
     monkeypatch.setattr(GaussianMixture, "fit", interrupt)
     code, out, err = run("fit", data, "-k", 2, "-q")
     assert (code, out, err) == (130, "", "fastgmm: interrupted\n")
+
+
+class TestCheckpoints:
+    ARGV = ("-k", 3, "--tol", 1e-9, "--max-iter", 60)
+
+    def test_resume(self, run, data):
+        code, _, err = run("fit", data, *self.ARGV, "--checkpoint", "run.npz", "--resume")
+        assert code == 0
+        assert "Going on" not in err
+        argv = (*self.ARGV, "--checkpoint", "run.npz", "--resume", "-o", "model.npz")
+        code, out, err = run("fit", data, *argv)
+        assert code == 0
+        n_iter = load("model.npz").n_iter_
+        assert f"Going on with initialization 0, after iteration {n_iter}\n" in err
+        assert run("fit", data, *self.ARGV, "-o", "other.npz")[1] == out
+        for name in ("means_", "precisions_cholesky_", "lower_bounds_"):
+            assert_array_equal(getattr(load("model.npz"), name), getattr(load("other.npz"), name))
+
+    def test_other_data(self, run, data):
+        run("fit", data, *self.ARGV, "--checkpoint", "run.npz")
+        np.save("other.npy", np.load(data)[1:])
+        code, out, err = run("fit", "other.npy", *self.ARGV, "--checkpoint", "run.npz", "--resume")
+        assert (code, out) == (2, "")
+        assert err.splitlines()[-1].startswith("fastgmm: error: 'run.npz' is the checkpoint of an")
+
+    @pytest.mark.parametrize(
+        ("argv", "match"),
+        [
+            (("--resume",), "--resume needs the file to go on from: give --checkpoint, too"),
+            (("--checkpoint", "none/run.npz"), "none/run.npz: there is no folder none"),
+            (("--checkpoint", "a.npz", "-o", "./a.npz"), "must be two files"),
+            (("--checkpoint", "data.npy"), "'data.npy' is no checkpoint"),
+        ],
+    )
+    def test_refusals(self, run, data, argv, match):
+        content = Path(data).read_bytes()
+        code, out, err = run("fit", data, *self.ARGV, *argv, "-q")
+        assert (code, out) == (2, "")
+        assert match in err
+        assert err.count("\n") == 1
+        assert Path(data).read_bytes() == content
+
+    @pytest.mark.parametrize("resume", [(), ("--resume",)])
+    def test_interrupt_says_how_to_go_on(self, run, data, monkeypatch, resume):
+        update = MaximumLikelihood.update
+        calls = []
+
+        def interrupted(self, stats):
+            calls.append(1)
+            if len(calls) == 9:
+                raise KeyboardInterrupt
+            return update(self, stats)
+
+        monkeypatch.setattr(MaximumLikelihood, "update", interrupted)
+        argv = ("fit", data, *self.ARGV, "--checkpoint", "run.npz", "-q")
+        code, out, err = run(*argv, *resume)
+        assert (code, out) == (130, "")
+        how = "the same command" + ("" if resume else " and --resume")
+        assert err == f"fastgmm: run.npz is kept: {how} goes on\nfastgmm: interrupted\n"
+        code, out, err = run(*argv)
+        assert code == 2
+        assert "a fit that has not ended" in err
+        code, out, err = run(*argv[:-1], "--resume")
+        assert code == 0
+        assert "Going on with initialization 0, after iteration 8\n" in err
+        assert run("fit", data, *self.ARGV, "-q")[1] == out
 
 
 def test_ascii_output(data, monkeypatch):

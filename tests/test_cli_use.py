@@ -9,7 +9,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastgmm import BayesianGaussianMixture, GaussianMixture, load, select_model
-from fastgmm._cli.tables import read_table, write_table
+from fastgmm._cli.results import write_table
+from fastgmm._cli.tables import read_table
 from fastgmm.data import load_faithful
 
 X = load_faithful()
@@ -189,6 +190,7 @@ class TestBadInput:
 def test_numbers_of_all_types_are_written(in_own_folder):
     for values in (np.arange(3), np.arange(6.0).reshape(3, 2) / 3, np.float32([0.1, 2.0])):
         for path in ("a.npy", "a.csv", "A.NPY"):
-            write_table(path, values, [f"c{j}" for j in range(values[:1].size)])
+            heads = [f"c{j}" for j in range(values[:1].size)]
+            write_table(path, [values[:1], values[1:]], heads, len(values))
             assert_array_equal(read_table(path)[0], values.reshape(len(values), -1))
     assert set(os.listdir()) == {"a.npy", "a.csv", "A.NPY"}

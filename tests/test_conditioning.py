@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from small_models import each_type, fitted
 
-from fastgmm import GaussianMixture, load
+from fastgmm import BayesianGaussianMixture, GaussianMixture, load
 
 RNG = np.random.default_rng(5)
 D, K = 4, 3
@@ -383,3 +383,43 @@ class TestNames:
             model.marginal(["length", "depth"])
         with pytest.raises(ValueError, match="feature names"):
             model.predict_conditional(frame[["length"]], ["width"])
+
+
+class TestBayesian:
+    """Marginals and conditionals are those of the mixture that is sampled from."""
+
+    @pytest.fixture
+    def model(self, kind):
+        X = joint("full").sample(400, np.random.RandomState(0))[0]
+        params = {"weight_concentration_prior": 0.1, "covariance_prior": None, "max_iter": 500}
+        return BayesianGaussianMixture(
+            n_components=5, covariance_type=kind, random_state=7, n_threads=1, **params
+        ).fit(X)
+
+    @each_type
+    def test_formulas(self, model):
+        X = RNG.normal(size=(5, 2))
+        means, covariances = model.predict_conditional(X, GIVEN, return_cov=True)
+        mixtures = model.condition(GIVEN, X)
+        for i, x in enumerate(X):
+            weights, *parameters = textbook(model, GIVEN, OTHERS, x)
+            mean, covariance = moments(weights, *parameters)
+            assert_allclose(means[i], mean, rtol=1e-8)
+            assert_allclose(covariances[i], covariance, rtol=1e-8)
+            assert_allclose(mixtures.weights[i], weights, rtol=1e-8, atol=1e-12)
+
+    @each_type
+    def test_same_as_the_plain_mixture(self, model):
+        plain = GaussianMixture.from_parameters(
+            model.weights_, model.means_, model.covariances_, covariance_type=model.covariance_type
+        )
+        marginal = model.marginal(GIVEN)
+        assert type(marginal) is GaussianMixture
+        assert (marginal.random_state, marginal.n_threads) == (7, 1)
+        for name in ("weights_", "means_", "covariances_"):
+            ours, theirs = (getattr(m, name) for m in (marginal, plain.marginal(GIVEN)))
+            assert_array_equal(ours, theirs)
+        one = model.condition(GIVEN, [0.5, 0.0])
+        assert_array_equal(one.means_, plain.condition(GIVEN, [0.5, 0.0]).means_)
+        rows = model.sample(20_000, np.random.RandomState(1))[0][:, GIVEN]
+        assert_allclose(rows.mean(axis=0), marginal.weights_ @ marginal.means_, atol=0.1)

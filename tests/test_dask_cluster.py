@@ -14,6 +14,7 @@ from numpy.testing import assert_array_equal
 from row_sources import N, assert_same, fit, not_a_number, of_array, rows, weights_of
 
 from fastgmm import BayesianGaussianMixture, GaussianMixture
+from fastgmm._verbose import VerboseObserver
 
 # Dask's own threads and loops close their sockets when they please.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.fixture(scope="module")
 def cluster():
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=50
     ) as made:
         yield made
 
@@ -92,10 +93,11 @@ def test_two_fits_share_a_cluster(client):
     assert len(found) == 2
 
 
-class Kill:
-    """Callback that kills one worker process after the third iteration."""
+class Kill(VerboseObserver):
+    """Observer that kills one worker process after the third iteration."""
 
     def __init__(self, pid):
+        super().__init__(0)
         self.pid, self.calls = pid, 0
 
     def iteration_ends(self, iteration):
@@ -103,12 +105,6 @@ class Kill:
         if self.calls == 3:
             os.kill(self.pid, signal.SIGKILL)
         return False
-
-    def run_begins(self, init):
-        pass
-
-    def run_ends(self, init, iteration, seconds):
-        pass
 
 
 def test_the_death_of_a_worker_changes_nothing(client, monkeypatch):
@@ -131,21 +127,16 @@ def test_the_death_of_a_worker_changes_nothing(client, monkeypatch):
     assert_same(outcome[0], expected)
 
 
-class Pickles:
-    """Callback that pickles an estimator in the middle of its fit."""
+class Pickles(VerboseObserver):
+    """Observer that pickles an estimator in the middle of its fit."""
 
     def __init__(self, model):
+        super().__init__(0)
         self.model, self.found = model, None
 
     def iteration_ends(self, iteration):
         self.found = pickle.dumps(self.model)
         return False
-
-    def run_begins(self, init):
-        pass
-
-    def run_ends(self, init, iteration, seconds):
-        pass
 
 
 def test_a_model_can_be_pickled_while_it_is_fitted(client, monkeypatch):

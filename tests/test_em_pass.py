@@ -264,6 +264,20 @@ def test_map_block_of_a_few_rows(kind, d, k):
         check_map(*problem(kind, n, d, k, seed=n))
 
 
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("what", [LOG_DENSITY, LABEL, PROBABILITIES, COMPONENT_LOG_DENSITIES])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_map_block_gives_a_row_the_same_bits_in_any_company(kind, what, dtype):
+    for d, k in [(1, 2), (2, 3), (5, 2), (8, 3), (9, 2), (17, 3), (40, 2)]:
+        X, truth = problem(kind, 450, d, k, dtype=dtype)
+        X[3] = 1e18  # nobody's row
+        params = kernel_params(truth, dtype)
+        expected = run_map(X, params, what)
+        for start, n in [(0, 1), (3, 1), (7, 2), (1, 8), (3, 16), (0, 17), (5, 33), (2, 100)]:
+            here = slice(start, start + n)
+            assert_array_equal(run_map(X[here], params, what), expected[here])
+
+
 @pytest.mark.nojit
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("what", [LOG_DENSITY, LABEL, PROBABILITIES, COMPONENT_LOG_DENSITIES])

@@ -1,11 +1,11 @@
-"""The exponential and the logarithm of the kernels, against the long doubles of the C library."""
+"""The power of two and the logarithm of the kernels, against the long doubles of the C library."""
 
 import numba
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastgmm._kernels.exp import exp_or_0, exp_reduced, log_positive
+from fastgmm._kernels.exp import _exp2_by_polynomial, exp2_or_0, exp2_reduced, log_positive
 from fastgmm._kernels.simd import LANES, load, load_like, store
 
 pytestmark = pytest.mark.nojit
@@ -19,13 +19,19 @@ needs_extended = pytest.mark.skipif(
 @numba.njit
 def exp_numbers(x, out):
     for i in range(x.size):
-        out[i] = exp_reduced(x[i])
+        out[i] = exp2_reduced(x[i])
 
 
 @numba.njit
 def exp_registers(x, out):
     for i in range(0, x.size, LANES):
-        store(out, i, exp_reduced(load(x, i)))
+        store(out, i, exp2_reduced(load(x, i)))
+
+
+@numba.njit
+def polynomial_registers(x, out):
+    for i in range(0, x.size, LANES):
+        store(out, i, _exp2_by_polynomial(load(x, i)))
 
 
 @numba.njit
@@ -54,7 +60,9 @@ def mapped(function):
 
 
 exps = pytest.mark.parametrize(
-    "exp", [mapped(exp_numbers), mapped(exp_registers)], ids=["numbers", "registers"]
+    "exp",
+    [mapped(exp_numbers), mapped(exp_registers), mapped(polynomial_registers)],
+    ids=["numbers", "registers", "without table"],
 )
 logs = pytest.mark.parametrize(
     "log", [mapped(log_numbers), mapped(log_registers)], ids=["numbers", "registers"]
@@ -67,22 +75,22 @@ def units_in_last_place(got, truth):
 
 
 def exponents():
-    """Numbers in [-708, 709]."""
+    """Numbers in [-1021, 1023]."""
     rng = np.random.RandomState(0)
-    steps = np.arange(1, 1022) * np.log(2.0)
-    tiny = 10.0 ** rng.uniform(-17, np.log10(708.0), 2000)
+    steps = np.arange(1.0, 1022.0)
+    tiny = 10.0 ** rng.uniform(-17, np.log10(1021.0), 2000)
     return np.concatenate(
         [
             tiny,
             -tiny,
-            rng.uniform(-708, 709, 4000),
+            rng.uniform(-1021, 1023, 4000),
             # where the reduced argument is near 0, and where it changes sides
             steps,
             -steps,
             -np.nextafter(steps, 0),
-            -(steps - 0.5 * np.log(2.0)),
-            np.nextafter(-(steps - 0.5 * np.log(2.0)), 0),
-            [-708.0, np.nextafter(-708.0, 0.0), 709.0, 0.0, -0.0],
+            -(steps - 0.5),
+            np.nextafter(-(steps - 0.5), 0),
+            [-1021.0, np.nextafter(-1021.0, 0.0), 1023.0, 0.0, -0.0],
         ]
     )
 
@@ -113,7 +121,7 @@ def positives():
 @exps
 def test_exp_to_two_units_in_the_last_place(exp):
     x = exponents()
-    assert units_in_last_place(exp(x), np.exp(x.astype(np.longdouble))).max() <= 2
+    assert units_in_last_place(exp(x), np.exp2(x.astype(np.longdouble))).max() <= 2
 
 
 @needs_extended
@@ -164,15 +172,18 @@ def test_numbers_and_registers_give_the_same_bits(numbers, registers, arguments)
 @numba.njit
 def exp_in_float32(x, tile, out):
     for i in range(0, x.size, 2 * LANES):
-        store(out, i, exp_or_0(load_like(x, i, tile)))
+        store(out, i, exp2_or_0(load_like(x, i, tile)))
 
 
 def test_exp_for_float32_tiles():
     unit = np.finfo(np.float32).eps
-    x = np.append(-np.logspace(-9, np.log10(86.9), 2**14 - 4), [0.0, -88.0, -1e300, -np.inf])
+    x = np.append(-np.logspace(-9, np.log10(124.9), 2**14 - 4), [0.0, -126.0, -1e300, -np.inf])
     out = np.full_like(x, np.nan)
     exp_in_float32(x, np.empty(1, np.float32), out)
-    exact = np.where(x > -87.0, np.exp(x), 0.0)
+    exact = np.where(x > -125.0, np.exp2(x), 0.0)
     # two units in the last place, and what rounding x changes
-    assert (np.abs(out - exact) <= unit * exact * (1.0 + 0.5 * np.abs(np.maximum(x, -88.0)))).all()
+    assert (
+        np.abs(out - exact)
+        <= unit * exact * (1.0 + 0.5 * np.log(2.0) * np.abs(np.maximum(x, -126.0)))
+    ).all()
     assert_array_equal(out[-4:], [1.0, 0.0, 0.0, 0.0])

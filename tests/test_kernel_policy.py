@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_device_functions_follow_the_policy():
         assert not chosen.get("parallel"), name
     strict = {n for n, f in functions.items() if f.targetoptions["fastmath"] == options.STRICT}
     # they split numbers in two, or divide before they square
-    assert {"exp.exp_reduced", "exp.log_positive"} <= strict
+    assert {"exp._exp2_by_polynomial", "exp._exp2_by_table", "exp.log_positive"} <= strict
     assert {"triangular.nearest", "scaled.nearest"} <= strict
 
 
@@ -283,3 +284,23 @@ def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch):
     monkeypatch.setattr(options, "_ForgivingCache", refuse)
     dispatcher = options._cached(lambda x: x + 1)
     assert dispatcher(1) == 2
+
+
+def test_a_compilation_cut_short_is_begun_anew(monkeypatch):
+    """Numba keeps what it had of one that Ctrl-C ended, and fails with it from then on."""
+    made = []
+
+    def compiled(function):
+        made.append(function)
+        if len(made) == 1:
+            return Mock(side_effect=KeyboardInterrupt)
+        return function
+
+    monkeypatch.setattr(options, "_cached", compiled)
+    number_of_rows = options.entry(lambda rows, params: len(rows))
+    rows = np.zeros((3, 1))
+    with pytest.raises(KeyboardInterrupt):
+        number_of_rows(rows, None)
+    assert number_of_rows(rows, None) == 3
+    assert number_of_rows(rows, None) == 3
+    assert len(made) == 2

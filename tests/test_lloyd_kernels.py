@@ -5,6 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastgmm._kernels import lloyd
+from fastgmm._kernels.kinds import moments_params
+from fastgmm._kernels.labelled import labelled_products_block, scratch_for
 from fastgmm._kernels.lloyd import Centres
 from fastgmm._stats import SufficientStats, flat_size
 
@@ -35,8 +37,9 @@ class Zoned:
 
 
 def given(array):
-    """Return an array as kernels take it, read-only, with NaN on both sides."""
-    around = np.full(array.size + 2 * ZONE, np.nan, dtype=array.dtype)
+    """Return an array as kernels take it, read-only, with what must not be read on both sides."""
+    nothing = np.nan if array.dtype.kind == "f" else SENTINEL
+    around = np.full(array.size + 2 * ZONE, nothing, dtype=array.dtype)
     view = around[ZONE : ZONE + array.size].reshape(array.shape)
     view[...] = array
     view.flags.writeable = False
@@ -231,7 +234,7 @@ def test_square_distances_block_keeps_its_digits_far_from_the_origin(offset):
     assert_array_equal(out, ((steps - at[labels]) ** 2).sum(axis=1))
 
 
-@pytest.mark.parametrize(("n", "d", "k"), SHAPES)
+@pytest.mark.parametrize(("n", "d", "k"), [*SHAPES, (500, 6, 2), (40, 9, 60)])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_labelled_block_gathers_moments_of_all_layouts(n, d, k, labelled):
     k = k if labelled else 1
@@ -252,8 +255,15 @@ def test_labelled_block_gathers_moments_of_all_layouts(n, d, k, labelled):
         for columns, second in layouts.items():
             zoned = Zoned()
             flat = zoned(np.zeros(flat_size(k, d, columns)))
-            passed = labels if labelled else labels[:0]
-            lloyd.labelled_block(X, centres, given(weights), passed, flat)
+            if columns > d:
+                params, labels = moments_params(centres.means, columns), given(labels)
+                scratch = scratch_for(params, n)
+                scratch.numbers[...] = np.nan
+                scratch = type(scratch)(*(zoned(array) for array in scratch))
+                labelled_products_block(X, params, given(weights), labels, scratch, flat)
+            else:
+                passed = given(labels if labelled else labels[:0])
+                lloyd.labelled_block(X, centres, given(weights), passed, flat)
             zoned.check()
             stats = SufficientStats.from_flat(flat, centres.means)
             assert stats.log_likelihood == 0.0

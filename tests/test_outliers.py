@@ -350,6 +350,13 @@ def test_scorer_refuses_what_is_not_finite(value, name):
 
 
 @nojit
+@pytest.mark.parametrize("row", ["a", {"x": 1.0}, [[1.0, 2.0, 3.0], [4.0]]])
+def test_scorer_refuses_what_is_no_row_of_numbers(row):
+    with pytest.raises(ValueError, match="row of 3 numbers"):
+        detector(log_density=-6.0).scorer()(row)
+
+
+@nojit
 @pytest.mark.parametrize("shape", [(), (2,), (4,), (5, 2), (3, 1), (2, 2, 3), (0,)])
 def test_scorer_refuses_other_shapes(shape):
     with pytest.raises(ValueError, match="row of 3 features"):

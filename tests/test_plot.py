@@ -493,3 +493,21 @@ def test_attribute_of_the_package():
     assert fastgmm.plot is plot
     with pytest.raises(AttributeError, match="no attribute 'plots'"):
         _ = fastgmm.plots
+
+
+@pytest.mark.parametrize(
+    ("draw", "match"),
+    [
+        (lambda X, gm: plot.density(X), "Expected a fitted mixture first"),
+        (lambda X, gm: plot.clusters(X, gm), "Expected a fitted mixture first"),
+        (lambda X, gm: plot.clusters(SimpleNamespace(mixture_=gm), X), "give its mixture_"),
+        (lambda X, gm: plot.em(gm, X), "Expected the History of a fit"),
+        (lambda X, gm: plot.selection(gm), "Expected what select_model returned"),
+        (lambda X, gm: plot.density(gm, X, ax="ax"), "one matplotlib Axes, got str"),
+        (lambda X, gm: plot.clusters(gm, X, ax=Figure()), "one matplotlib Axes, got Figure"),
+    ],
+)
+def test_what_is_no_mixture_or_no_axes(draw, match):
+    with pytest.raises(TypeError, match=match):
+        draw(faithful(), fitted(X=faithful()))
+    assert plt.get_fignums() == []

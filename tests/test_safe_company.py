@@ -12,10 +12,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import faithful, synthetic
 from joblib import Parallel, delayed
 from numpy.testing import assert_array_equal
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 import fastgmm
@@ -237,7 +239,15 @@ def same_state(a, b):
     return a.keys() == b.keys() and all(a[name] is b[name] for name in a)
 
 
+@pytest.fixture(scope="module")
+def compiled():
+    """Compile what a fit may need: an interrupt in the midst of that may get lost in LLVM."""
+    for init_params in ("kmeans", "k-means++", "random", "random_from_data"):
+        GaussianMixture(8, tol=1e9, init_params=init_params).fit(synthetic(1000))
+
+
 @posix
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("fitted_before", [False, True])
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_ctrl_c_leaves_the_estimator_as_it_was(fitted_before, n_threads):
@@ -257,6 +267,7 @@ def test_ctrl_c_leaves_the_estimator_as_it_was(fitted_before, n_threads):
 
 
 @posix
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("init_params", ["kmeans", "k-means++", "random"])
 def test_ctrl_c_during_the_start(init_params):
     X = synthetic(1_000_000)
@@ -267,3 +278,29 @@ def test_ctrl_c_during_the_start(init_params):
         model.fit(X)
     assert time.perf_counter() - sent[0] < 1
     assert same_state(vars(model), before)
+
+
+@posix
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_ctrl_c_with_a_memory_map_and_a_checkpoint(tmp_path, n_threads):
+    """It stops as quickly with a file to write, and goes on from its last iteration."""
+    np.save(tmp_path / "rows.npy", synthetic(400_000))
+    model = GaussianMixture(
+        8, random_state=0, tol=0, max_iter=10**9, n_threads=n_threads, verbose=1,
+        init_params="random_from_data",
+    )  # fmt: skip
+    before = dict(vars(model))
+    sent = interrupt_after(0.7)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(tmp_path / "rows.npy", checkpoint=tmp_path / "run.npz")
+    assert time.perf_counter() - sent[0] < 1
+    assert same_state(vars(model), before)
+    assert not [t for t in threading.enumerate() if "fastgmm" in t.name]
+    assert sorted(os.listdir(tmp_path)) == ["rows.npy", "run.npz"]
+    history = fastgmm.History(keep_parameters=False)
+    model.set_params(max_iter=1).set_callbacks(history)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(tmp_path / "rows.npy", checkpoint=tmp_path / "run.npz", resume=True)
+    assert model.n_iter_ >= 1  # those that were made; none is added
+    assert len(history) == 0

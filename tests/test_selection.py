@@ -264,6 +264,7 @@ class TestFailures:
             ({"n_components": []}, "one value at least"),
             ({"covariance_types": ()}, "one value at least"),
             ({"n_components": [2, 0]}, "n_components"),
+            ({"covariance_types": None}, "covariance_type"),
             ({"covariance_types": ["full", "round"]}, "covariance_type"),
             ({"tol": -1}, "'tol'"),
             ({"n_init": 0}, "n_init"),
@@ -280,6 +281,8 @@ class TestFailures:
     def test_unknown_parameter(self):
         with pytest.raises(TypeError, match="colour"):
             select_model(small(), colour="red")
+        with pytest.raises(TypeError, match="Give covariance_types"):
+            select_model(small(), covariance_type="full")
 
     @pytest.mark.parametrize("n_threads", [1, 3])
     def test_interrupt(self, n_threads, monkeypatch):

@@ -192,11 +192,12 @@ def exponents(x, shifted, out):
     for i in range(0, n, LANES):
         store(out, i, simd.mantissa(load(x, i)))
         store(out, n + i, simd.exponent(load(x, i)))
-        store(out, 2 * n + i, simd.low_bits_power(load(shifted, i)))
+        m = simd.mantissa(load(x, i))
+        store(out, 2 * n + i, simd.times_low_bits_power(m, load(shifted, i)))
     for i in range(n):
         out[3 * n + i] = simd.mantissa(x[i])
         out[4 * n + i] = simd.exponent(x[i])
-        out[5 * n + i] = simd.low_bits_power(shifted[i])
+        out[5 * n + i] = simd.times_low_bits_power(simd.mantissa(x[i]), shifted[i])
 
 
 def test_mantissa_exponent_and_powers_of_two():
@@ -207,7 +208,7 @@ def test_mantissa_exponent_and_powers_of_two():
     x[:3] = finfo.tiny, finfo.max, 1.0
     [out] = run(exponents, x, e + 1.5 * 2.0**52, empty(6 * x.size))
     half, above = np.frexp(x)
-    assert_array_equal(out.reshape(2, 3, -1)[0], [2.0 * half, above - 1, np.ldexp(1.0, e)])
+    assert_array_equal(out.reshape(2, 3, -1)[0], [2.0 * half, above - 1, np.ldexp(2.0 * half, e)])
     assert_array_equal(*out.reshape(2, -1))
 
 
@@ -222,16 +223,21 @@ def float32_operations(a, b, tile, out):
         store(out, 2 * n + i, x * y)
         store(out, 3 * n + i, simd.fma(x, y, 2.0))
         store(out, 4 * n + i, simd.where_less(x, y, x, 7.0))
-        store(out, 5 * n + i, simd.low_bits_power(simd.where_less(x, x, x, 12582912.0) + 5.0))
+        shifted = simd.where_less(x, x, x, 12582912.0) + 5.0
+        store(out, 5 * n + i, simd.times_low_bits_power(simd.where_less(x, x, x, 3.0), shifted))
         store(out, 6 * n + i, pair - simd.splat_like(1.0, tile))
+        store(tile, 0, x)
+        store(out, 7 * n + i, simd.load_own(tile, 0) + simd.splat_own(0.1, tile))
 
 
 def test_registers_of_float32_and_pairs_of_float64():
     rng = np.random.RandomState(0)
     a, b = rng.randint(-1000, 1000, (2, 4 * LANES)) / 8.0
-    [out] = run(float32_operations, a, b, np.empty(1, np.float32), empty(7 * a.size))
-    expected = [a + b, a - b, a * b, a * b + 2.0, np.where(a < b, a, 7.0), 0 * a + 32.0, a - 1.0]
-    assert_array_equal(out.reshape(7, -1), expected)
+    tile = empty(2 * LANES, dtype=np.float32)
+    *_, out = run(float32_operations, a, b, tile, empty(8 * a.size))
+    expected = [a + b, a - b, a * b, a * b + 2.0, np.where(a < b, a, 7.0), 0 * a + 96.0, a - 1.0]
+    expected.append(a.astype(np.float32) + np.float32(0.1))
+    assert_array_equal(out.reshape(8, -1), expected)
 
 
 @kernel
@@ -431,7 +437,9 @@ def test_tiny_log_densities(d, dtype):
         packed.ravel(), consts, moved.ravel() if dtype == np.float32 else np.empty(0),
         empty(n_components * n), empty(n), d,
     )  # fmt: skip
-    assert_allclose(2.0 * h.reshape(n_components, n), expected, rtol=tolerance, atol=tolerance)
+    assert_allclose(
+        np.log(2.0) * h.reshape(n_components, n), expected, rtol=tolerance, atol=tolerance
+    )
     assert_array_equal(best, h.reshape(n_components, n).max(axis=0))
 
 
@@ -466,7 +474,7 @@ def test_moments(d, n, dtype):
         scale.ravel(), empty(d * n, dtype=dtype), empty(n_components * cells_size(d)),
         empty(n_components), Changed(first), Changed(second[:, *lower]),
     )  # fmt: skip
-    weights = (h * scale) ** 2
+    weights = h * scale
     z = (x[:, None] - means[:, :, None]).astype(np.float64)
     first += np.einsum("tkr,tkjr->kj", weights, z)
     second += np.einsum("tkr,tkir,tkjr->kij", weights, z, z)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fastgmm import GaussianMixture
+
 # Parameters of the estimator as options: flags, type, choices, help.
 PARAMETERS: dict[str, tuple[tuple[str, ...], type, tuple[str, ...] | None, str]] = {
     "n_components": (("-k", "--components"), int, None, "number of components"),
@@ -27,6 +29,36 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], type, tuple[str, ...] | None, str]]
     "tol": (("--tol",), float, None, "smallest gain a row worth going on for (default: 0.001)"),
     "max_iter": (("--max-iter",), int, None, "stop after so many iterations (default: 100)"),
     "reg_covar": (("--reg-covar",), float, None, "added to each variance (default: 1e-6)"),
+    "prior": (
+        ("--prior",),
+        str,
+        ("conjugate", "covariance"),
+        "a prior that keeps components from collapsing (default: none, maximum likelihood)",
+    ),
+    "weight_concentration_prior_type": (
+        ("--weight-concentration-prior-type",),
+        str,
+        ("dirichlet_process", "dirichlet_distribution"),
+        "prior of the weights (default: dirichlet_process)",
+    ),
+    "weight_concentration_prior": (
+        ("--weight-concentration-prior",),
+        float,
+        None,
+        "the smaller, the fewer components keep weight (default: 1 / components)",
+    ),
+    "mean_precision_prior": (
+        ("--mean-precision-prior",),
+        float,
+        None,
+        "rows that the prior of a mean counts for (default: 1)",
+    ),
+    "degrees_of_freedom_prior": (
+        ("--degrees-of-freedom-prior",),
+        float,
+        None,
+        "rows that the prior of a covariance counts for (default: number of columns)",
+    ),
     "random_state": (("--seed",), int, None, "seed of the random numbers (default: 0)"),
     "n_threads": (("--threads",), int, None, "threads (default: all cores)"),
 }
@@ -36,17 +68,18 @@ DATA_HELP = "a .npy (memory-mapped), .npz, .csv or .parquet file, or a folder of
 
 def add_parameters(
     parser: argparse.ArgumentParser,
-    *,
+    *estimators: type[Any],
     required: tuple[str, ...] = (),
     left_out: tuple[str, ...] = (),
 ) -> None:
-    """Add parameters of the estimator as options.
+    """Add parameters of estimators as options, of `GaussianMixture` if none are named.
 
     Those that are not given on the command line are missing from the parsed options too, so that
     the estimator's own defaults hold; see `given_parameters`.
     """
+    known = {name for each in estimators or (GaussianMixture,) for name in each().get_params()}
     for name, (flags, kind, choices, text) in PARAMETERS.items():
-        if name in left_out:
+        if name in left_out or name not in known:
             continue
         parser.add_argument(
             *flags,

@@ -11,7 +11,8 @@ import numpy as np
 
 from fastgmm import GaussianMixtureOutlierDetector, load
 from fastgmm._cli.common import add_data, add_quiet, check_writable, say
-from fastgmm._cli.tables import read_table
+from fastgmm._cli.results import replaced, text_of
+from fastgmm._cli.tables import read_table, take_rows
 
 
 def add_detect(commands: Any) -> None:
@@ -80,8 +81,8 @@ def _detect(options: argparse.Namespace) -> None:
         f"{options.data}: {len(rows)} of {len(scores)} rows score below {detector.offset_:.6g}",
     )
     if options.output:
-        with open(options.output, "w", newline="", encoding="utf-8") as file:
-            _write(file, options, detector, X, names, rows, scores)
+        with replaced(options.output) as file, text_of(file) as text:
+            _write(text, options, detector, X, names, rows, scores)
         say(options, f"saved as {options.output}")
     else:
         _write(sys.stdout, options, detector, X, names, rows, scores)
@@ -104,7 +105,7 @@ def _write(
     writer.writerow(["row", "score", "component", "distance", *names])
     if len(rows) == 0:
         return
-    found = detector.explain(X[rows])
+    found = detector.explain(take_rows(X, rows))
     for i, row in enumerate(rows):
         numbers = [found.distance[i], *found.contributions[i]]
         writer.writerow(

@@ -14,11 +14,6 @@ __all__ = ["criterion_table", "describe", "table"]
 
 MAX_FEATURES = 6  # what fits across a screen
 Mixture: TypeAlias = GaussianMixture | BayesianGaussianMixture
-# What the bound of each class is.
-BOUNDS: dict[type[Mixture], str] = {
-    GaussianMixture: "mean log-likelihood {:.6g} a row",
-    BayesianGaussianMixture: "lower bound {:.6g}",
-}
 
 
 def describe(model: Mixture, names: Sequence[str]) -> str:
@@ -43,8 +38,7 @@ def describe(model: Mixture, names: Sequence[str]) -> str:
     lines = [
         f"{k} component{'s' * (k > 1)}{fewer}, {d} feature{'s' * (d > 1)}, "
         f"{model.covariance_type} covariance, {model.means_.dtype}",
-        f"{state} after {model.n_iter_} iterations, "
-        + BOUNDS[type(model)].format(float(model.lower_bound_)),
+        f"{state} after {model.n_iter_} iterations, " + _bound(model),
         "",
     ]
     covariances = covariance_matrices(model.means_, model.covariances_, model.covariance_type)
@@ -64,6 +58,15 @@ def describe(model: Mixture, names: Sequence[str]) -> str:
     if d > shown:
         lines[-1] += f" {d - shown} more are not shown."
     return "\n".join(lines)
+
+
+def _bound(model: Mixture) -> str:
+    """Say what the fit maximised, and what it came to."""
+    value = f"{float(model.lower_bound_):.6g}"
+    if isinstance(model, BayesianGaussianMixture):
+        return f"lower bound {value}"
+    what = "log-likelihood" if model.prior is None else "log-posterior"
+    return f"mean {what} {value} a row"
 
 
 def criterion_table(selection: ModelSelection) -> str:

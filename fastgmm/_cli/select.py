@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from fastgmm import Parquet, select_model
+from fastgmm import select_model
 from fastgmm._cli.common import (
     PARAMETERS,
     add_data,
@@ -85,11 +85,6 @@ def _select(options: argparse.Namespace) -> None:
     if options.output:
         check_writable(options.output)
     X, names = read_table(options.data, options.columns)
-    if isinstance(X, Parquet):
-        raise ValueError(
-            f"{options.data}: many models are fitted side by side to rows in memory or in a .npy "
-            "file, which is memory-mapped; write the columns to one with numpy.save"
-        )
     say(options, f"{options.data}: {X.shape[0]} rows, {X.shape[1]} columns")
     start = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr):  # progress is printed

@@ -1,12 +1,12 @@
-"""Tables of numbers from and to files, and plain words on bad ones."""
+"""Tables of numbers from files that may be larger than memory, and plain words on bad ones."""
 
 from __future__ import annotations
 
 import csv
-import sys
+import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from fastgmm import Parquet
 
-__all__ = ["check_table_name", "read_table", "write_table"]
+__all__ = ["Table", "pieces", "read_table", "take_columns", "take_rows"]
 
-CSV_ROWS = 8192  # turned into Python's numbers at a time
+PIECE = 1 << 22  # numbers that are read or made at a time
 
 Table = NDArray[Any] | Parquet
 
@@ -29,8 +29,9 @@ def read_table(path: str, columns: str | None = None) -> tuple[Table, list[str]]
     ----------
     path : str
         A ``.npy`` file (memory-mapped, never read whole), a ``.npz`` file with one array or one
-        called ``X``, a ``.csv`` file with or without a header, or a ``.parquet`` file or a folder
-        of such (never read whole).
+        called ``X`` (read whole), a ``.csv`` file with or without a header (never in memory whole:
+        its numbers go to a temporary file, which is memory-mapped, so that the text is read once),
+        or a ``.parquet`` file or a folder of such (never read whole).
     columns : str, optional
         The columns to take, separated by commas: names, or numbers counted from 0.
 
@@ -44,7 +45,7 @@ def read_table(path: str, columns: str | None = None) -> tuple[Table, list[str]]
     Raises
     ------
     OSError
-        If the file cannot be read.
+        If the file cannot be read, or the disk has no room for a temporary one.
     ValueError
         If it is no table of real numbers, or has no such column.
     """
@@ -58,11 +59,11 @@ def read_table(path: str, columns: str | None = None) -> tuple[Table, list[str]]
         raise ValueError(text if text.startswith(path) else f"{path}: {text}") from error
 
 
-def _read_npy(path: str, columns: str | None) -> tuple[NDArray[Any], list[str]]:
+def _read_npy(path: str, columns: str | None) -> tuple[Table, list[str]]:
     return _take(np.lib.format.open_memmap(path, mode="r"), columns)
 
 
-def _read_npz(path: str, columns: str | None) -> tuple[NDArray[Any], list[str]]:
+def _read_npz(path: str, columns: str | None) -> tuple[Table, list[str]]:
     with zipfile.ZipFile(path) as archive:
         members = [name for name in archive.namelist() if name.endswith(".npy")]
         if "X.npy" in members:
@@ -75,7 +76,7 @@ def _read_npz(path: str, columns: str | None) -> tuple[NDArray[Any], list[str]]:
     return _take(array, columns)
 
 
-def _take(array: NDArray[Any], columns: str | None) -> tuple[NDArray[Any], list[str]]:
+def _take(array: NDArray[Any], columns: str | None) -> tuple[Table, list[str]]:
     if array.ndim == 1:  # one feature
         array = array[:, None]
     if array.ndim != 2:
@@ -84,7 +85,7 @@ def _take(array: NDArray[Any], columns: str | None) -> tuple[NDArray[Any], list[
         raise ValueError(f"the array holds {array.dtype.name}, not real numbers")
     names = [f"x{j}" for j in range(array.shape[1])]
     index = _column_index(names, columns)
-    return (array if columns is None else array[:, index]), [names[j] for j in index]
+    return take_columns(array, index), [names[j] for j in index]
 
 
 def _read_csv(path: str, columns: str | None) -> tuple[NDArray[Any], list[str]]:
@@ -100,23 +101,35 @@ def _read_csv(path: str, columns: str | None) -> tuple[NDArray[Any], list[str]]:
         names = [f"x{j}" for j in range(len(first))]
     index = _column_index(names, columns)
     try:
-        with _open_csv(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # no rows: said below
-            X = np.loadtxt(
-                file,
-                delimiter=",",
-                quotechar='"',
-                comments=None,
-                skiprows=header_lines,
-                usecols=index,
-                ndmin=2,
-            )
+        X = _mapped(_csv_pieces(path, index, header_lines))
     except ValueError:
         _explain(path, names, index, header_lines)
         raise
     if X.size == 0:
         raise ValueError("there are no rows")
     return X, [names[j] for j in index]
+
+
+def _csv_pieces(path: str, index: list[int], header_lines: int) -> Iterator[NDArray[Any]]:
+    """Yield the rows of columns, some at a time; the last piece has none."""
+    n_rows = max(1, PIECE // len(index))
+    with _open_csv(path) as file:
+        piece = np.empty((n_rows, 0))
+        while len(piece) == n_rows:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # no rows are left
+                piece = np.loadtxt(
+                    file,
+                    delimiter=",",
+                    quotechar='"',
+                    comments=None,
+                    skiprows=header_lines,
+                    usecols=index,
+                    max_rows=n_rows,
+                    ndmin=2,
+                )
+            header_lines = 0
+            yield piece
 
 
 def _open_csv(path: str) -> TextIO:
@@ -177,41 +190,57 @@ READERS: dict[str, Callable[[str, str | None], tuple[Table, list[str]]]] = {
 }
 
 
-def check_table_name(path: str) -> None:
-    """Raise ValueError unless `write_table` can write a file of this name."""
-    if Path(path).suffix.lower() not in (".npy", ".csv"):
-        raise ValueError(f"{path}: the name must end in .npy or .csv")
+def take_columns(X: Table, index: list[int]) -> Table:
+    """Return columns by their numbers, in this order."""
+    if isinstance(X, Parquet):
+        return Parquet(X.path, [X.names[j] for j in index])
+    if index == list(range(index[0], index[-1] + 1)):
+        return X[:, index[0] : index[-1] + 1]
+    if not isinstance(X, np.memmap):
+        return X[:, index]
+    return _mapped(piece[:, index] for piece in pieces(X))  # never in memory whole
 
 
-def write_table(path: str | None, values: NDArray[Any], heads: list[str]) -> None:
-    """Write numbers to a file, or print them.
+def take_rows(X: Table, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return rows by their numbers, which increase."""
+    if not isinstance(X, Parquet):
+        return X[rows]
+    taken, start = [np.empty((0, len(X.names)))], 0
+    for piece in pieces(X):
+        first, last = np.searchsorted(rows, [start, start + len(piece)])
+        taken.append(piece[rows[first:last] - start])
+        start += len(piece)
+    return np.concatenate(taken)
 
-    Parameters
-    ----------
-    path : str or None
-        A ``.npy`` file, which keeps the type of the numbers, or a ``.csv`` file with a header;
-        None: standard output, as in a ``.csv`` file.
-    values : ndarray of shape (n_rows,) or (n_rows, n_columns)
-        The numbers.
-    heads : list of str
-        The names of the columns, for the header.
+
+def pieces(X: Table, width: int = 1) -> Iterator[NDArray[Any]]:
+    """Yield the rows in order, some at a time.
+
+    width : numbers that will be made of each row.
     """
-    if path is None:
-        _write_csv(sys.stdout, values, heads)
-        return
-    check_table_name(path)
-    if Path(path).suffix.lower() == ".npy":
-        with open(path, "wb") as binary:  # np.save would add its own suffix to .NPY
-            np.save(binary, values)
-        return
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        _write_csv(file, values, heads)
+    n_columns = len(X.names) if isinstance(X, Parquet) else X.shape[1]
+    step = max(1, PIECE // max(1, n_columns, width))
+    for batch in X if isinstance(X, Parquet) else [X]:
+        for start in range(0, len(batch), step):
+            yield batch[start : start + step]
 
 
-def _write_csv(file: TextIO, values: NDArray[Any], heads: list[str]) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(heads)
-    rows = values.reshape(len(values), -1)
-    for start in range(0, len(rows), CSV_ROWS):
-        # Python writes the fewest digits that give the same float64 again
-        writer.writerows(rows[start : start + CSV_ROWS].tolist())
+def _mapped(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    """Return the rows of all parts as the map of a temporary file, which ends with the array."""
+    n_rows = 0
+    with tempfile.TemporaryFile(prefix="fastgmm-") as file:
+        for part in parts:
+            try:
+                file.write(np.ascontiguousarray(part).data)
+            except OSError as error:
+                raise OSError(
+                    error.errno,
+                    f"There is no room for a temporary file of the numbers in "
+                    f"{tempfile.gettempdir()} ({error.strerror}). Set the environment variable "
+                    "TMPDIR to a folder with more room.",
+                ) from None
+            n_rows += len(part)
+        if n_rows == 0:
+            return np.empty((0, 1))
+        file.flush()
+        return np.memmap(file, part.dtype, "r", shape=(n_rows, part.shape[1]))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgmm import Parquet, load
+from fastgmm import Batches, Parquet, load
 from fastgmm._cli.common import add_data, add_quiet, check_writable, say
 from fastgmm._cli.report import Mixture
-from fastgmm._cli.tables import Table, check_table_name, read_table, write_table
+from fastgmm._cli.results import check_table_name, write_table
+from fastgmm._cli.tables import Table, pieces, read_table, take_columns
 
 
 def add_predict(commands: Any) -> None:
@@ -68,8 +70,6 @@ def _read(model: Mixture, options: argparse.Namespace) -> Table:
     """Read the rows; where model and file have names of columns and none are asked for, by name."""
     X, names = read_table(options.data, options.columns)
     say(options, f"{options.data}: {X.shape[0]} rows, {X.shape[1]} columns")
-    if isinstance(X, Parquet):  # the model asks it for the columns it was fitted to
-        return X
     # The model need not compare names again: arrays have none.
     expected = list(model.__dict__.pop("feature_names_in_", names))
     unnamed = names == [f"x{j}" for j in range(len(names))]
@@ -81,39 +81,62 @@ def _read(model: Mixture, options: argparse.Namespace) -> Table:
             f"{options.data}: there is no column {missing[0]!r}, which the model was fitted to; "
             "say with --columns which to take for its features"
         )
-    return X[:, [names.index(name) for name in expected]]
+    return take_columns(X, [names.index(name) for name in expected])
 
 
-def _write(options: argparse.Namespace, values: NDArray[Any], heads: list[str]) -> None:
-    write_table(options.output, values, heads)
+def _write(
+    options: argparse.Namespace, values: Iterable[NDArray[Any]], heads: list[str], n_rows: int
+) -> None:
+    write_table(options.output, values, heads, n_rows)
     if options.output:
         say(options, f"saved as {options.output}")
+
+
+def _answers(
+    answer: Callable[[NDArray[Any]], NDArray[Any]], X: Table, width: int = 1
+) -> Iterator[NDArray[Any]]:
+    """Yield the model's answers piece by piece; ``width`` numbers for each row."""
+    start = 0
+    for piece in pieces(X, width):
+        try:
+            yield answer(piece)
+        except ValueError:
+            bad = ~np.isfinite(piece)
+            if start == 0 or not bad.any():
+                raise
+            row, column = np.argwhere(bad)[0]  # the model counts from the piece's first row
+            raise ValueError(
+                f"Input X contains NaN or infinity. The first is in row {start + row}, column "
+                f"{column} (counted from 0): drop such rows, or impute their values."
+            ) from None
+        start += len(piece)
 
 
 def _predict(options: argparse.Namespace) -> None:
     _check_output(options.output)
     model = load(options.model)
     X = _read(model, options)
+    heads, answer = ["component"], model.predict
     if options.proba:
         heads = [f"component {k}" for k in range(len(model.weights_))]
-        _write(options, model.predict_proba(X), heads)
-    else:
-        _write(options, model.predict(X), ["component"])
+        answer = model.predict_proba
+    _write(options, _answers(answer, X, len(heads)), heads, X.shape[0])
 
 
 def _score(options: argparse.Namespace) -> None:
     _check_output(options.output)
     model = load(options.model)
     X = _read(model, options)
+    rows = Batches(X, X.shape[0]) if isinstance(X, Parquet) else X  # without names, too
     if hasattr(model, "information_criteria"):
-        found = model.information_criteria(X)
+        found = model.information_criteria(rows)
         total = found.log_likelihood
         criteria = f"BIC {found.bic:.6g}, AIC {found.aic:.6g}, ICL {found.icl:.6g}\n"
     else:  # criteria count parameters, which priors hold back
-        total, criteria = model.score(X) * X.shape[0], ""
+        total, criteria = model.score(rows) * X.shape[0], ""
     print(f"log-likelihood {total:.10g}, mean {total / X.shape[0]:.6g} a row\n{criteria}", end="")
     if options.output:
-        _write(options, model.score_samples(X), ["log-density"])
+        _write(options, _answers(model.score_samples, X), ["log-density"], X.shape[0])
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -121,4 +144,4 @@ def _sample(options: argparse.Namespace) -> None:
     model = load(options.model)
     rows, _ = model.sample(options.n_samples, random_state=np.random.RandomState(options.seed))
     names = getattr(model, "feature_names_in_", [f"x{j}" for j in range(rows.shape[1])])
-    _write(options, rows, list(names))
+    _write(options, [rows], list(names), len(rows))

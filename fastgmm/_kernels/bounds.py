@@ -3,30 +3,38 @@
 For a row x of component j, the square distance to component k is at least
 ``(u . T_k (x - m_k))^2`` with u the unit vector along ``T_k (m_j - m_k)``.  That is the square of
 ``a . (x - m_j) + |T_k (m_j - m_k)|`` with one vector ``a = T_k^T u`` for each pair of components.
+
+Tiles of float32 rows add a shift to what their factors give (see ``tiles.py``), and so does this:
+it bounds what those tiles compute.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .arrays import Array, Rows
+from .emitter import LANES
+from .exp import LOG2_E
+from .loading import lanes_of
 from .options import device, entry, shared
-from .simd import LANES, fma, lane_sum, load, splat, store, where_less
-from .tiles import ROWS
+from .simd import fma, lane_sum, load_like, load_own, splat_own, store, where_less
+from .tiles import tile_width
 
 ABREAST = 8  # components whose bounds are worked out together
-# A quarter of the square bound, less what its rounding may have added.
-_QUARTER = -0.25 * 0.999
+# Half the square bound, less what its rounding may have added, to base 2.
+_HALF = -0.5 * 0.999 * LOG2_E
 
 
 class Bounds(NamedTuple):
-    """What tells which pairs cannot matter; every array is C-contiguous float64."""
+    """What tells which pairs cannot matter; every array is C-contiguous."""
 
-    directions: Array  # (K * groups * d * ABREAST,), vectors T_k^T u by j, group of k, feature, k
+    # (K * groups * d * ABREAST,), vectors T_k^T u by j, group of k, feature, k; the tiles' type
+    directions: Array
     distances: Array  # (K, groups * ABREAST), |T_k (m_j - m_k)| by j and k
-    halves: Array  # (groups * ABREAST,): half the constants; inf for components never skipped
+    peaks: Array  # (groups * ABREAST,): the largest log2-density; inf for components never skipped
     floors: Array  # (K,): smaller responsibilities do not count
-    gap: Array  # (1,): half the logarithm of the smallest responsibility that counts
+    gap: Array  # (1,): the log2 of the smallest responsibility that counts
 
 
 @shared
@@ -35,11 +43,11 @@ def groups(n_components: int) -> int:
     return (n_components + ABREAST - 1) // ABREAST
 
 
-def empty_bounds(n_components: int, d: int) -> Bounds:
+def empty_bounds(n_components: int, d: int, dtype: DTypeLike) -> Bounds:
     """Return bounds to be filled."""
     columns = groups(n_components) * ABREAST
     return Bounds(
-        np.zeros(n_components * columns * d),
+        np.zeros(n_components * columns * d, dtype),
         np.zeros((n_components, columns)),
         np.full(columns, -np.inf),
         np.zeros(n_components),
@@ -67,7 +75,7 @@ def fill_directions(means: Rows, params: Any, work: Array, bounds: Any) -> None:
     means : IN (K, d), those of params; params : IN; work : WORK (d + 2, d); bounds : OUT.
     """
     n_components, d = means.shape
-    directions, distances = bounds.directions, bounds.distances
+    directions, distances, shifts = bounds.directions, bounds.distances, params.shifts
     factor, offset, image = work[:d], work[d], work[d + 1]
     columns = groups(n_components) * ABREAST
     for k in range(n_components):
@@ -78,7 +86,7 @@ def fill_directions(means: Rows, params: Any, work: Array, bounds: Any) -> None:
                 offset[i] = means[j, i] - means[k, i]
                 image[i] = 0.0
             for i in range(d):
-                total = 0.0
+                total = 0.0 if shifts.shape[0] == 0 else float(shifts[k, i])
                 for f in range(i + 1):
                     total += factor[i, f] * offset[f]
                 square += total * total
@@ -98,17 +106,18 @@ def survivors(
 ) -> float:
     """Mark which of `ABREAST` components from ``first`` on may matter to rows i, i+1, ... of x.
 
-    x holds rows centred on component j; alive becomes 1 or 0.  Returns the sum of alive.
+    x holds rows centred on component j; cut is a register as `load_like` gives; alive becomes 1
+    or 0.  Returns the sum of alive.
     """
-    directions, distances, halves = bounds.directions, bounds.distances, bounds.halves
-    columns = halves.shape[0]
-    place = (j * columns + first) * d
-    s0, s1 = splat(distances[j, first]), splat(distances[j, first + 1])
-    s2, s3 = splat(distances[j, first + 2]), splat(distances[j, first + 3])
-    s4, s5 = splat(distances[j, first + 4]), splat(distances[j, first + 5])
-    s6, s7 = splat(distances[j, first + 6]), splat(distances[j, first + 7])
+    directions, distances, peaks = bounds.directions, bounds.distances, bounds.peaks
+    columns = peaks.shape[0]
+    place, stride = (j * columns + first) * d, tile_width(x.itemsize)
+    s0, s1 = splat_own(distances[j, first], x), splat_own(distances[j, first + 1], x)
+    s2, s3 = splat_own(distances[j, first + 2], x), splat_own(distances[j, first + 3], x)
+    s4, s5 = splat_own(distances[j, first + 4], x), splat_own(distances[j, first + 5], x)
+    s6, s7 = splat_own(distances[j, first + 6], x), splat_own(distances[j, first + 7], x)
     for f in range(d):
-        z = load(x, f * ROWS + i)
+        z = load_own(x, f * stride + i)
         s0 = fma(z, directions[place], s0)
         s1 = fma(z, directions[place + 1], s1)
         s2 = fma(z, directions[place + 2], s2)
@@ -118,21 +127,24 @@ def survivors(
         s6 = fma(z, directions[place + 6], s6)
         s7 = fma(z, directions[place + 7], s7)
         place += ABREAST
-    total = _mark(s0, halves[first], cut, alive, 0)
-    total = total + _mark(s1, halves[first + 1], cut, alive, 1)
-    total = total + _mark(s2, halves[first + 2], cut, alive, 2)
-    total = total + _mark(s3, halves[first + 3], cut, alive, 3)
-    total = total + _mark(s4, halves[first + 4], cut, alive, 4)
-    total = total + _mark(s5, halves[first + 5], cut, alive, 5)
-    total = total + _mark(s6, halves[first + 6], cut, alive, 6)
-    total = total + _mark(s7, halves[first + 7], cut, alive, 7)
+    total = _mark(s0, peaks[first], cut, x, alive, 0)
+    total = total + _mark(s1, peaks[first + 1], cut, x, alive, 1)
+    total = total + _mark(s2, peaks[first + 2], cut, x, alive, 2)
+    total = total + _mark(s3, peaks[first + 3], cut, x, alive, 3)
+    total = total + _mark(s4, peaks[first + 4], cut, x, alive, 4)
+    total = total + _mark(s5, peaks[first + 5], cut, x, alive, 5)
+    total = total + _mark(s6, peaks[first + 6], cut, x, alive, 6)
+    total = total + _mark(s7, peaks[first + 7], cut, x, alive, 7)
     return lane_sum(total)
 
 
 @device
-def _mark(projection: Any, half: float, cut: Any, alive: Array, place: int) -> Any:
+def _mark(projection: Any, peak: float, cut: Any, x: Array, alive: Array, number: int) -> Any:
     """Return 1 for rows whose log-density may be above the cut, else 0 (NaN is above)."""
-    upper = fma(projection * projection, _QUARTER, half)
+    place = number * lanes_of(x.itemsize)
+    store(alive, place, projection)
+    wide = load_like(alive, place, x)
+    upper = fma(wide * wide, _HALF, peak)
     mark = where_less(upper, cut, 0.0, 1.0)
-    store(alive, place * LANES, mark)
+    store(alive, place, mark)
     return mark

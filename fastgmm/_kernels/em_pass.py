@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, Labels, Rows
+from .exp import LN2
 from .kinds import (
     KernelParams,
     add_moments,
     begin_tile,
     clear_moments,
     finish_moments,
-    half_log_densities,
+    log2_densities,
     nearest,
+    rows_together,
     work_size,
 )
 from .options import device, entry, shared
@@ -122,10 +124,10 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
     clear_moments(params, work)
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
-        load_tile(X, start, x)
+        load_tile(X, start, b, x)
         load_weights(weights, start, rows, tile_weights)
         begin_tile(params, x, best, work)
-        half_log_densities(params, everyone, x, h, best, work)
+        log2_densities(params, everyone, x, h, best, work)
         lost = exponentiate(h, best, tile_weights, scale, total, x)
         if lost > 0.0:
             for i in range(rows):
@@ -170,22 +172,29 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
     """
     use_wide_registers()
     n_components, d = params.means.shape
-    b = tile_rows(d, params.centres.itemsize)
-    x, h, best, tile_weights, scale, total, everyone, work = regions(scratch, params)
+    width = params.centres.itemsize
+    x, whole_h, whole_best, whole_weights, whole_scale, whole_total, everyone, work = regions(
+        scratch, params
+    )
+    # A single row of live data must not cost a whole tile.
+    together = rows_together(params)
+    b = min(tile_rows(d, width), (max(1, X.shape[0]) + together - 1) // together * together)
+    h, best, tile_weights = whole_h[: n_components * b], whole_best[:b], whole_weights[:b]
+    scale, total = whole_scale[:b], whole_total[:b]
     for i in range(b):
         tile_weights[i] = 1.0
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
-        load_tile(X, start, x)
+        load_tile(X, start, b, x)
         begin_tile(params, x, best, work)
-        half_log_densities(params, everyone, x, h, best, work)
+        log2_densities(params, everyone, x, h, best, work)
         if what == LABEL:
             _write_labels(params, X, start, rows, h, best, labels)
             continue
         if what == COMPONENT_LOG_DENSITIES:
             for i in range(rows):
                 for k in range(n_components):
-                    out[start + i, k] = 2.0 * h[k * b + i]
+                    out[start + i, k] = LN2 * h[k * b + i]
             continue
         lost = exponentiate(h, best, tile_weights, scale, total, x)
         if what == LOG_DENSITY:
@@ -199,8 +208,7 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
                     place_lost(params, everyone, X[start + i], h, i, b)
         for i in range(rows):
             for k in range(n_components):
-                root = h[k * b + i] * scale[i]
-                out[start + i, k] = root * root
+                out[start + i, k] = h[k * b + i] * scale[i]
 
 
 @entry
@@ -222,11 +230,11 @@ def moments_block(
     clear_moments(params, work)
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
-        load_tile(X, start, x)
+        load_tile(X, start, b, x)
         for k in range(n_components):
             for i in range(b):
                 r = responsibilities[start + i, k] if i < rows else 0.0
-                h[k * b + i] = np.sqrt(r)
+                h[k * b + i] = r
                 statistics[1] += r
         add_moments(params, everyone, x, h, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)

@@ -1,8 +1,9 @@
-"""Exponential and logarithm for numbers and for SIMD registers alike.
+"""Power of two and logarithm for numbers and for SIMD registers alike.
 
-Numba calls the C library's scalar ``exp`` inside loops; these are polynomials, so they vectorise.
-Both are accurate to two units in the last place.  So is, in float32, the exponential that takes
-part in the work on float32 tiles.
+Numba calls the C library's scalar functions inside loops; these are polynomials, so they vectorise.
+Kernels keep log-densities to base 2: reducing the argument of a power of two takes no
+multiplication.  Both are accurate to two units in the last place.  So is, in float32, the power of
+two that takes part in the work on float32 tiles.
 
 References
 ----------
@@ -22,96 +23,126 @@ from .simd import (
     exponent,
     float64_pairs,
     fma,
-    low_bits_power,
+    low_bits_eighths,
     mantissa,
     narrowed,
+    times_low_bits_power,
     where_less,
     widened,
 )
 
-LOG2_E = 1.4426950408889634
+LN2 = 0.6931471805599453
 # ln 2 in two parts; the first has 21 trailing zero bits, so that a small integer times it is exact.
 LN2_HIGH = float.fromhex("0x1.62e42fee00000p-1")
 LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
+LOG2_E = 1.4426950408889634
 # Adding 1.5*2**52 rounds to an integer and leaves that integer in the lowest bits.
 ROUNDER = 6755399441055744.0
-# exp r for |r| <= ln(2)/2: the Taylor series to degree 17, economised to degree 11 (its Chebyshev
-# terms above are below 4e-18); the first two coefficients are 1.
-C2 = float.fromhex("0x1.0000000000011p-1")
-C3 = float.fromhex("0x1.5555555555562p-3")
-C4 = float.fromhex("0x1.555555554f0b8p-5")
-C5 = float.fromhex("0x1.111111110db6ap-7")
-C6 = float.fromhex("0x1.6c16c18800884p-10")
-C7 = float.fromhex("0x1.a01a01b80612dp-13")
-C8 = float.fromhex("0x1.a01991a02d3a8p-16")
-C9 = float.fromhex("0x1.71dde761afc2ap-19")
-C10 = float.fromhex("0x1.28b410d73b7ddp-22")
-C11 = float.fromhex("0x1.af786c30b1d9dp-26")
+# 2**r for |r| <= 1/2: the Taylor series to degree 22, economised to degree 11 (its Chebyshev terms
+# above are below 4e-18); the first coefficient is 1.
+C1 = float.fromhex("0x1.62e42fefa39efp-1")
+C2 = float.fromhex("0x1.ebfbdff82c5aep-3")
+C3 = float.fromhex("0x1.c6b08d704a0d1p-5")
+C4 = float.fromhex("0x1.3b2ab6fb9f1a3p-7")
+C5 = float.fromhex("0x1.5d87fe78a2292p-10")
+C6 = float.fromhex("0x1.430913112cb56p-13")
+C7 = float.fromhex("0x1.ffcbfc75f302dp-17")
+C8 = float.fromhex("0x1.62bfc2c7ae40ep-20")
+C9 = float.fromhex("0x1.b524db38fd1f9p-24")
+C10 = float.fromhex("0x1.e6228bff026d1p-28")
+C11 = float.fromhex("0x1.ea044321bc0aap-32")
+# The same for eighths, which are looked up in a register where it has eight lanes: degree 7.
+EIGHTHS_ROUNDER = ROUNDER / 8
+E1 = float.fromhex("0x1.62e42fefa39efp-1")
+E2 = float.fromhex("0x1.ebfbdff82c854p-3")
+E3 = float.fromhex("0x1.c6b08d704a259p-5")
+E4 = float.fromhex("0x1.3b2ab6edc942ap-7")
+E5 = float.fromhex("0x1.5d87fe6d1f9d7p-10")
+E6 = float.fromhex("0x1.430e9e039c7c3p-13")
+E7 = float.fromhex("0x1.ffd3ab8d3f0e2p-17")
 SQRT2 = 1.4142135623730951
-# The same for float32: ln 2 with 14 trailing zero bits, 1.5*2**23, and a series of degree 6 that is
-# off by 1e-8.
-FLOAT32_LN2_HIGH, FLOAT32_LN2_LOW = 0.693359375, -2.12194440e-4
+# The same for float32: 1.5*2**23, and a series of degree 6 that is off by 2e-9.
 FLOAT32_ROUNDER = 12582912.0
-B2 = float.fromhex("0x1.000000p-1")
-B3 = float.fromhex("0x1.5554dcp-3")
-B4 = float.fromhex("0x1.55551ap-5")
-B5 = float.fromhex("0x1.120b6ep-7")
-B6 = float.fromhex("0x1.6d110ap-10")
+B1 = float.fromhex("0x1.62e430p-1")
+B2 = float.fromhex("0x1.ebfbe0p-3")
+B3 = float.fromhex("0x1.c6aeccp-5")
+B4 = float.fromhex("0x1.3b29d8p-7")
+B5 = float.fromhex("0x1.5f48c8p-10")
+B6 = float.fromhex("0x1.446c7ep-13")
 
-# What is below these comes out as exactly 0, and so does its square, a responsibility.
-LOWEST = -354.0
-FLOAT32_LOWEST = -87.0
+# Powers of less come out as exactly 0.
+LOWEST = -1021.0
+FLOAT32_LOWEST = -125.0
 
 
 @strict_device
-def exp_reduced(x: Register) -> Register:
-    """Return exp(x) for -708 <= x <= 709: Cody and Waite's reduction, degree 11."""
-    shifted = fma(x, LOG2_E, ROUNDER)
-    n = shifted - ROUNDER
-    r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
+def _exp2_by_table(x: Register) -> Register:
+    """Return 2**x for -1021 <= x <= 1023.
+
+    The nearest eighth goes into the exponent and a table of 2**(j/8), what is left into a
+    polynomial of degree 7.
+    """
+    shifted = x + EIGHTHS_ROUNDER
+    r = x - (shifted - EIGHTHS_ROUNDER)  # exact
+    s = r * r
+    odd = fma(fma(s, E6, E4), s, E2)
+    even = fma(fma(fma(s, E7, E5), s, E3), s, E1)
+    power = low_bits_eighths(shifted)
+    return fma(power, fma(odd, r, even) * r, power)
+
+
+@strict_device
+def _exp2_by_polynomial(x: Register) -> Register:
+    """Return 2**x for -1021 <= x <= 1023.
+
+    The nearest integer goes into the exponent, what is left into a polynomial of degree 11.
+    """
+    shifted = x + ROUNDER
+    r = x - (shifted - ROUNDER)  # exact
     # Two interleaved Horner chains, in r**2: half the latency of one.
     s = r * r
-    odd = fma(fma(fma(fma(s, C11, C9), s, C7), s, C5), s, C3)
-    even = fma(fma(fma(fma(s, C10, C8), s, C6), s, C4), s, C2)
-    p = fma(fma(odd, r, even), s, r) + 1.0
-    return p * low_bits_power(shifted)
+    odd = fma(fma(fma(fma(s, C10, C8), s, C6), s, C4), s, C2)
+    even = fma(fma(fma(fma(fma(s, C11, C9), s, C7), s, C5), s, C3), s, C1)
+    return times_low_bits_power(fma(fma(odd, r, even), r, 1.0), shifted)
+
+
+exp2_reduced = _exp2_by_table if LANES == 8 else _exp2_by_polynomial
 
 
 @strict_device
-def exp_reduced_float32(x: Register) -> Register:
-    """Return exp(x) of a float32 register for -87 <= x <= 88."""
-    shifted = fma(x, LOG2_E, FLOAT32_ROUNDER)
-    n = shifted - FLOAT32_ROUNDER
-    r = fma(n, -FLOAT32_LN2_LOW, fma(n, -FLOAT32_LN2_HIGH, x))
-    p = fma(fma(fma(fma(r, B6, B5), r, B4), r, B3), r, B2)
-    return (fma(p, r * r, r) + 1.0) * low_bits_power(shifted)
+def exp2_reduced_float32(x: Register) -> Register:
+    """Return 2**x of a float32 register for -125 <= x <= 127."""
+    shifted = x + FLOAT32_ROUNDER
+    r = x - (shifted - FLOAT32_ROUNDER)
+    p = fma(fma(fma(fma(fma(r, B6, B5), r, B4), r, B3), r, B2), r, B1)
+    return times_low_bits_power(fma(p, r, 1.0), shifted)
 
 
 @strict_device
-def _exp_or_0(x: Register) -> Register:
-    return where_less(LOWEST, x, exp_reduced(where_less(LOWEST, x, x, LOWEST)), 0.0)
+def _exp2_or_0(x: Register) -> Register:
+    return where_less(LOWEST, x, exp2_reduced(where_less(LOWEST, x, x, LOWEST)), 0.0)
 
 
 @strict_device
-def _exp_or_0_float32(x: Register) -> Register:
+def _exp2_or_0_float32(x: Register) -> Register:
     y = narrowed(x)
     bounded = where_less(FLOAT32_LOWEST, y, y, FLOAT32_LOWEST)
-    return widened(where_less(FLOAT32_LOWEST, y, exp_reduced_float32(bounded), 0.0))
+    return widened(where_less(FLOAT32_LOWEST, y, exp2_reduced_float32(bounded), 0.0))
 
 
-def exp_or_0(x: Register) -> Register:
-    """Return exp(x) of a float64 register for x <= 0, and 0 where it is tiny.
+def exp2_or_0(x: Register) -> Register:
+    """Return 2**x of a float64 register for x <= 0, and 0 where it is tiny.
 
     Of pairs of registers, which belong to float32 tiles, with the accuracy of float32.
     """
-    return _exp_or_0_float32(x) if x.size == 2 * LANES else _exp_or_0(x)
+    return _exp2_or_0_float32(x) if x.size == 2 * LANES else _exp2_or_0(x)
 
 
 if not JIT_DISABLED:
 
-    @overload(exp_or_0, jit_options=overload_options(_exp_or_0))  # type: ignore[untyped-decorator]
+    @overload(exp2_or_0, jit_options=overload_options(_exp2_or_0))  # type: ignore[untyped-decorator]
     def _choose(x: Any) -> Any:
-        chosen: Any = _exp_or_0_float32 if x == float64_pairs else _exp_or_0
+        chosen: Any = _exp2_or_0_float32 if x == float64_pairs else _exp2_or_0
         return chosen.py_func
 
 

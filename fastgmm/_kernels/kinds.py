@@ -52,19 +52,24 @@ def work_size(params: KernelParams) -> int:
     return int(_MODULES[type(params)].work_size(params))
 
 
+def rows_together(params: Any) -> int:
+    """Return how many rows the E-step works on at a time: a tile holds a multiple of them."""
+    return int(_MODULES[type(params)].rows_together(params))
+
+
 def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
     """Do what all components share for a tile x of b rows; begin best (b,) with -inf."""
     _MODULES[type(params)].begin_tile(params, x, best, work)
 
 
-def half_log_densities(
+def log2_densities(
     params: Any, active: Array, x: Array, h: Array, best: Array, work: Array
 ) -> None:
-    """Write half the log-densities of a tile to h (n b,), and raise best (b,) to their maxima.
+    """Write the log2-densities of a tile to h (n b,), and raise best (b,) to their maxima.
 
     active (n,) are the components that take part; the p-th of them has h from p b on.
     """
-    _MODULES[type(params)].half_log_densities(params, active, x, h, best, work)
+    _MODULES[type(params)].log2_densities(params, active, x, h, best, work)
 
 
 def clear_moments(params: Any, work: Array) -> None:
@@ -83,7 +88,7 @@ def add_moments(
     first: Array,
     second: Array,
 ) -> None:
-    """Add the moments of a tile about the means of active components, weighted by (h scale)^2."""
+    """Add the moments of a tile about the means of active components, weighted by h scale."""
     _MODULES[type(params)].add_moments(params, active, x, h, scale, work, mass, first, second)
 
 
@@ -121,8 +126,9 @@ def _resolve_by_kind(function: Callable[..., Any]) -> None:
 
 if not JIT_DISABLED:
     for _function in (
+        rows_together,
         begin_tile,
-        half_log_densities,
+        log2_densities,
         clear_moments,
         add_moments,
         finish_moments,

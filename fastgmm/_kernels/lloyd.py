@@ -287,7 +287,7 @@ def labelled_block(
 
     X : IN (n, d); centres : IN, what moments are taken about; weights : IN (n,) or (0,) for ones;
     labels : IN (n,) int32, or (0,) for all rows in component 0; statistics : INOUT flat, laid out
-    as in ``em_pass``, with d (d + 1) / 2, d, 1 or no second moments for each component.
+    as in ``em_pass``, with d, 1 or no second moments for each component.
     """
     means = centres.means
     n_components, d = means.shape
@@ -302,16 +302,13 @@ def labelled_block(
         w = 1.0 if weights.shape[0] == 0 else weights[i]
         statistics[1] += w
         mass[k] += w
-        pair = 0
+        total = 0.0
         for j in range(d):
             z = np.float64(X[i, j]) - means[k, j]
             weighted = w * z
             first[k, j] += weighted
-            if columns > d:
-                for m in range(j + 1):
-                    second[k, pair] += weighted * (np.float64(X[i, m]) - means[k, m])
-                    pair += 1
-            elif columns == d:
+            total += weighted * z
+            if columns == d:
                 second[k, j] += weighted * z
-            elif columns == 1:
-                second[k, 0] += weighted * z
+        if columns == 1 < d:
+            second[k, 0] += total

@@ -57,7 +57,8 @@ def _folded(emit: Emitter, registers: Sequence[Any]) -> list[Any]:
     return folded
 
 
-def _emit_add_folded(emit: Emitter, registers: Sequence[Any], cells: Any, place: Any) -> list[Any]:
+def emit_add_folded(emit: Emitter, registers: Sequence[Any], cells: Any, place: Any) -> list[Any]:
+    """Add the lane sums of registers to ``cells[place:]``; return them in registers."""
     wide = emit.widened()
     folded = [wide.converted(register) for register in _folded(emit, registers)]
     for i, value in enumerate(folded):
@@ -87,10 +88,10 @@ def _diagonal_twin(size: int, begin: bool, keep: bool) -> Callable[..., float]:
             h[ho : ho + n] = weight
         weight = weight.astype(x.dtype)
         weighted = z * weight
-        sums = [np.sum(weight * weight) if begin else 0.0]
+        sums = [np.sum(weight) if begin else 0.0]
         for i in range(size):
-            sums.append(np.sum(weight * weighted[i]))
-            sums += [np.sum(weighted[i] * weighted[j]) for j in range(i + 1)]
+            sums.append(np.sum(weighted[i]))
+            sums += [np.sum(weighted[i] * z[j]) for j in range(i + 1)]
         cells[co : co + len(sums)] += sums
         if keep:
             v[vo : vo + size * n] = weighted.ravel()
@@ -102,7 +103,7 @@ def _diagonal_twin(size: int, begin: bool, keep: bool) -> Callable[..., float]:
 def _diagonal(size: int, begin: bool, keep: bool) -> Callable[..., float]:
     """Make the tile of a block of ``size`` features with itself.
 
-    The block that begins multiplies ``h`` by ``scale`` and returns the mass, the sum of h**2.  If
+    The block that begins multiplies ``h`` by ``scale`` and returns the mass, the sum of h.  If
     other blocks follow (``keep``), that ``h`` and ``v = h (x - mean)`` are stored for them.
     """
 
@@ -135,28 +136,30 @@ def _diagonal(size: int, begin: bool, keep: bool) -> Callable[..., float]:
             centre = [emit.load_splat(mean, emit.offset(mo, i)) for i in range(size)]
 
             def body(b: Any, sums: Any) -> Any:
-                # The weight comes first: one symmetric product gives moments of all orders.
                 place, old = builder.add(ho, b), iter(sums)
                 weight = wide.load(h, place)
                 if begin:
                     weight = wide.mul(weight, wide.load(scale, b))
                     if keep:
                         wide.store(h, place, weight)
-                weighted = [emit.converted(weight)]
-                new = [emit.fma(weighted[0], weighted[0], next(old))] if begin else []
+                weight = emit.converted(weight)
+                new = [emit.add(weight, next(old))] if begin else []
+                centred = []
                 for i in range(size):
                     line = builder.add(builder.mul(n, emit.index(i)), b)
                     z = emit.sub(emit.load(x, builder.add(xo, line)), centre[i])
-                    weighted.append(emit.mul(z, weighted[0]))
+                    centred.append(z)
+                    weighted = emit.mul(z, weight)
                     if keep:
-                        emit.store(v, builder.add(vo, line), weighted[-1])
-                    new += [emit.fma(weighted[-1], other, next(old)) for other in weighted]
+                        emit.store(v, builder.add(vo, line), weighted)
+                    new.append(emit.add(weighted, next(old)))
+                    new += [emit.fma(weighted, other, next(old)) for other in centred]
                 return new
 
             zero = emit.constant(0.0)
             zeros = [zero] * (begin + size * (size + 3) // 2)
             sums = emit.loop(n, zeros, body, step=emit.lanes)
-            folded = _emit_add_folded(emit, sums if begin else [zero, *sums], cells, co)
+            folded = emit_add_folded(emit, sums if begin else [zero, *sums], cells, co)
             return builder.extract_element(folded[0], ir.Constant(INT32, 0))
 
         return sig, codegen
@@ -165,8 +168,18 @@ def _diagonal(size: int, begin: bool, keep: bool) -> Callable[..., float]:
 
 
 def _cross_twin(size: int) -> Callable[..., None]:
-    def cross(v: Array, n: int, left: int, right: int, cells: Array, co: int) -> None:
-        a = v[left : left + size * n].reshape(size, n)
+    def cross(
+        x: Array,
+        n: int,
+        left: int,
+        mean: Array,
+        mo: int,
+        v: Array,
+        right: int,
+        cells: Array,
+        co: int,
+    ) -> None:
+        a = x[left : left + size * n].reshape(size, n) - mean[mo : mo + size, None]
         b = v[right : right + BLOCK * n].reshape(BLOCK, n)
         cells[co : co + size * BLOCK] += (a @ b.T).ravel()
 
@@ -174,30 +187,42 @@ def _cross_twin(size: int) -> Callable[..., None]:
 
 
 def _cross(size: int) -> Callable[..., None]:
-    """Make the tile of ``size`` features with a whole block of earlier ones."""
+    """Make the tile of ``size`` features with a whole block of earlier ones, weighted in ``v``."""
 
     @vector_intrinsic(_cross_twin(size))
-    def cross(typingctx: Any, v: Any, n: Any, left: Any, right: Any, cells: Any, co: Any) -> Any:
+    def cross(
+        typingctx: Any,
+        x: Any,
+        n: Any,
+        left: Any,
+        mean: Any,
+        mo: Any,
+        v: Any,
+        right: Any,
+        cells: Any,
+        co: Any,
+    ) -> Any:
         k = types.intp
-        sig = types.void(v, k, k, k, cells, k)
+        sig = types.void(x, k, k, mean, k, v, k, cells, k)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             emit = Emitter(context, builder, sig.args[0].dtype)
-            v, cells = emit.array(sig.args[0], args[0]), emit.array(sig.args[4], args[4])
-            _, n, left, right, _, co = args
+            x, mean, v, cells = (emit.array(sig.args[i], args[i]) for i in (0, 3, 5, 7))
+            _, n, left, _, mo, _, right, _, co = args
+            centre = [emit.load_splat(mean, emit.offset(mo, i)) for i in range(size)]
 
-            def lines(start: Any, count: int, b: Any) -> list[Any]:
+            def lines(source: Any, start: Any, count: int, b: Any) -> list[Any]:
                 rows = (builder.add(start, builder.mul(n, emit.index(i))) for i in range(count))
-                return [emit.load(v, builder.add(row, b)) for row in rows]
+                return [emit.load(source, builder.add(row, b)) for row in rows]
 
             def body(b: Any, sums: Any) -> Any:
-                old, others = iter(sums), lines(right, BLOCK, b)
-                mine = lines(left, size, b)
-                return [emit.fma(x, y, next(old)) for x in mine for y in others]
+                old, others = iter(sums), lines(v, right, BLOCK, b)
+                mine = map(emit.sub, lines(x, left, size, b), centre)
+                return [emit.fma(z, y, next(old)) for z in mine for y in others]
 
             zeros = [emit.constant(0.0)] * (size * BLOCK)
             sums = emit.loop(n, zeros, body, step=emit.lanes)
-            _emit_add_folded(emit, sums, cells, co)
+            emit_add_folded(emit, sums, cells, co)
             return context.get_dummy_value()
 
         return sig, codegen
@@ -230,7 +255,7 @@ def add_moments(
     cells: Array,
     d: int,
 ) -> None:
-    """Add the moments of n rows, weighted by ``(h scale)**2``, to the active components' cells."""
+    """Add the moments of n rows, weighted by ``h scale``, to the active components' cells."""
     size = cells_size(d)
     for p in range(active.shape[0]):
         k = active[p]
@@ -274,19 +299,19 @@ def add_blocks(
         if size == 4:
             _block_4(x, left, n, means, m + i, h, o, scale, v, left, cells, diagonal)
             for j in range(i // BLOCK):
-                _cross_4(v, n, left, j * BLOCK * n, cells, c + j * CELL)
+                _cross_4(x, n, left, means, m + i, v, j * BLOCK * n, cells, c + j * CELL)
         elif size == 3:
             _block_3(x, left, n, means, m + i, h, o, scale, v, left, cells, diagonal)
             for j in range(i // BLOCK):
-                _cross_3(v, n, left, j * BLOCK * n, cells, c + j * CELL)
+                _cross_3(x, n, left, means, m + i, v, j * BLOCK * n, cells, c + j * CELL)
         elif size == 2:
             _block_2(x, left, n, means, m + i, h, o, scale, v, left, cells, diagonal)
             for j in range(i // BLOCK):
-                _cross_2(v, n, left, j * BLOCK * n, cells, c + j * CELL)
+                _cross_2(x, n, left, means, m + i, v, j * BLOCK * n, cells, c + j * CELL)
         else:
             _block_1(x, left, n, means, m + i, h, o, scale, v, left, cells, diagonal)
             for j in range(i // BLOCK):
-                _cross_1(v, n, left, j * BLOCK * n, cells, c + j * CELL)
+                _cross_1(x, n, left, means, m + i, v, j * BLOCK * n, cells, c + j * CELL)
 
 
 @device

@@ -139,7 +139,12 @@ class Entry:
         if variant is None:
             name = f"{self.__name__}_{key[0].name}_{key[1].__name__}_{_DIGEST}"
             variant = self.variants.setdefault(key, _cached(_renamed(self.body, name)))
-        return variant(rows, params, *args)
+        try:
+            return variant(rows, params, *args)
+        except BaseException:
+            # Kernels never raise: Ctrl-C cut a compilation short, and Numba may keep half of it.
+            self.variants.pop(key, None)
+            raise
 
 
 def entry(body: Callable[..., Any]) -> Entry:

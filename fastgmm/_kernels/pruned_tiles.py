@@ -15,13 +15,14 @@ import numpy as np
 
 from .arrays import Array, Indices, Labels, Rows
 from .em_pass import place_lost, regions, scratch_size, split_statistics
+from .exp import LN2, LOG2_E
 from .kinds import (
     KernelParams,
     add_moments,
     begin_tile,
     clear_moments,
     finish_moments,
-    half_log_densities,
+    log2_densities,
     nearest,
 )
 from .loading import gather_rows
@@ -32,6 +33,8 @@ from .sorting import sort_rows
 from .tile import (
     NEVER,
     add_all,
+    choose_rows,
+    choose_weights,
     exponentiate,
     padded,
     sum_log_densities,
@@ -65,32 +68,15 @@ def scratch_for(params: KernelParams, n: int) -> Scratch:
 
 
 @device
-def _choose(order: Indices, start: int, rows: int, b: int, chosen: Indices) -> None:
-    """Copy b numbers of rows, the last of ``rows`` repeated."""
-    for i in range(b):
-        chosen[i] = order[start + min(i, rows - 1)]
-
-
-@device
-def _choose_weights(weights: Array, chosen: Indices, rows: int, out: Array) -> None:
-    """Write the rows' weights: ones if there are none, 0 past the last."""
-    for i in range(out.shape[0]):
-        out[i] = 1.0 if i < rows else 0.0
-    if weights.shape[0] > 0:
-        for i in range(rows):
-            out[i] = weights[chosen[i]]
-
-
-@device
 def _count_in_reach(limits: Array, own: Array) -> int:
     """Return how many components of the front of a list may matter to rows of a tile.
 
-    own : their half log-densities in their own component, never NaN.
+    own : their log2-densities in their own component, never NaN.
     """
     lowest = splat(np.inf)
     for i in range(0, own.shape[0], LANES):
-        half = load(own, i)
-        lowest = where_less(half, lowest, half, lowest)
+        here = load(own, i)
+        lowest = where_less(here, lowest, here, lowest)
     store(own, 0, lowest)
     low = own[0]
     for i in range(1, LANES):
@@ -135,14 +121,14 @@ def _write_keys(
     first = 0.5 * RINGS + 0.5 - _RINGS_PER_UNIT * np.sqrt(d)
     for i in range(0, b, LANES):
         top = load(h, i)
-        number, half = splat(float(active[0])), splat(0.5 * constants[active[0]])
+        number, peak = splat(float(active[0])), splat(LOG2_E * constants[active[0]])
         for p in range(1, active.shape[0]):
             k = active[p]
             value = load(h, p * b + i)
             number = where_less(top, value, float(k), number)
-            half = where_less(top, value, 0.5 * constants[k], half)
+            peak = where_less(top, value, LOG2_E * constants[k], peak)
             top = where_less(top, value, value, top)
-        square = where_less(top, half, 4.0 * (half - top), 0.0)
+        square = where_less(top, peak, 2.0 * LN2 * (peak - top), 0.0)
         ring = fma(root(square), _RINGS_PER_UNIT, first)
         ring = where_less(ring, RINGS - 0.5, ring, RINGS - 0.5)  # NaN and infinity, too
         store(rings, i, where_less(0.0, ring, ring, 0.0))
@@ -170,7 +156,7 @@ def pruned_tiles_block(
     """
     use_wide_registers()
     n, d = X.shape
-    n_components = params.means.shape[0]
+    n_components, width = params.means.shape[0], params.centres.itemsize
     data = X.reshape(n * d)
     starts, order, chosen = scratch.starts, scratch.order, scratch.chosen
     whole_x, whole_h, whole_best, whole_weights, whole_scale, whole_total, active, work = regions(
@@ -185,19 +171,21 @@ def pruned_tiles_block(
         for start in range(starts[j * RINGS], stop, TILE):
             rows = min(TILE, stop - start)
             b = (rows + ABREAST - 1) // ABREAST * ABREAST
-            x, h, best = whole_x[: padded(d) * b], whole_h[: n_components * b], whole_best[:b]
+            x, h, best = (
+                whole_x[: padded(d, width) * b],
+                whole_h[: n_components * b],
+                whole_best[:b],
+            )
             tile_weights, scale, total = whole_weights[:b], whole_scale[:b], whole_total[:b]
-            _choose(order, start, rows, b, chosen)
+            choose_rows(order, start, rows, b, chosen)
             gather_rows(data, chosen, b, d, x, b)
-            _choose_weights(weights, chosen, rows, tile_weights)
+            choose_weights(weights, chosen, rows, tile_weights)
             begin_tile(params, x, best, work)
             begin, count = 0, 1  # the own component; then those that it leaves in reach
             while begin < count:
                 for p in range(begin, count):
                     active[p] = reaches.order[j, p]
-                half_log_densities(
-                    params, active[begin:count], x, h[begin * b : count * b], best, work
-                )
+                log2_densities(params, active[begin:count], x, h[begin * b : count * b], best, work)
                 begin = count
                 if count == 1:
                     for i in range(0, b, LANES):
@@ -205,21 +193,21 @@ def pruned_tiles_block(
                     count = _count_in_reach(reaches.limits[j], scale)
             kept = _keep_what_counts(reaches.gaps, count, h, best, active)
             pairs += 0.5 * rows * (count + kept)
-            left, roots = active[:kept], h[: kept * b]
-            _write_keys(params, left, roots, total, scale, chosen, rows, keys)
-            lost = exponentiate(roots, best, tile_weights, scale, total, x)
+            left, heights = active[:kept], h[: kept * b]
+            _write_keys(params, left, heights, total, scale, chosen, rows, keys)
+            lost = exponentiate(heights, best, tile_weights, scale, total, x)
             if lost > 0.0:
                 for i in range(rows):
                     if not best[i] > NEVER:
                         row = X[chosen[i]]
                         keys[chosen[i]] = nearest(params, row) * RINGS
-                        place_lost(params, left, row, roots, i, b)
+                        place_lost(params, left, row, heights, i, b)
             if weights.shape[0] == 0:
                 likelihood += sum_log_densities(best, total, rows)
             else:
                 likelihood += sum_weighted_log_densities(best, total, tile_weights)
             weight = add_all(weight, tile_weights)
-            add_moments(params, left, x, roots, scale, work, mass, first, second)
+            add_moments(params, left, x, heights, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
     statistics[0] += likelihood
     statistics[1] += lane_sum(weight)

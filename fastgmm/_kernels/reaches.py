@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Array, Rows
+from .exp import LOG2_E
 from .kinds import KernelParams, separation
 from .options import entry
 from .tiny import MOST
 
-# A quarter, less what rounding may have added to the square bound.
-_QUARTER = 0.25 * 0.999
+# A half, less what rounding may have added to the square bound.
+_HALF = 0.5 * 0.999
 # By this the distances are taken to be smaller, and stretches to be larger, than they came out.
 _ROUNDING = 1e-12
 
@@ -27,8 +28,8 @@ class Reaches(NamedTuple):
     """What tells which components may matter to a tile; every array is C-contiguous."""
 
     order: NDArray[np.int64]  # (K, K): for each component, itself and then the others
-    limits: Array  # (K, K): in that order, the own half log-density above which none matters
-    gaps: Array  # (K,): by how much less than the best a half log-density counts; or -inf
+    limits: Array  # (K, K): in that order, the own log2-density above which none matters
+    gaps: Array  # (K,): by how much less than the best a log2-density counts; or -inf
 
 
 @entry
@@ -49,7 +50,7 @@ def separations(
 def reaches_for(params: KernelParams, skipped: NDArray[np.bool_], gap: float) -> Reaches:
     """Return the reaches of components (K,) of which some must not be ``skipped``.
 
-    gap : half the logarithm of the smallest responsibility that counts.
+    gap : the logarithm of the smallest responsibility that counts.
     """
     n_components, d = params.means.shape
     distances, stretches = np.empty((2, n_components, n_components))
@@ -57,24 +58,24 @@ def reaches_for(params: KernelParams, skipped: NDArray[np.bool_], gap: float) ->
     separations(params.means, params, np.empty((3, side, side)), distances, stretches)
     distances *= 1.0 - _ROUNDING
     stretches *= 1.0 + _ROUNDING
-    halves = 0.5 * params.constants[:, None]
+    peaks = params.constants[:, None]
     with np.errstate(all="ignore"):
-        # k is out of reach as long as  _QUARTER (D - s r)^2 + spare > r^2 / 4, or, once r is so
-        # large that the bound D - s r is 0, as long as  spare > r^2 / 4
-        spare = halves + gap - halves.T
-        at_centre = _QUARTER * distances**2 + spare
-        slope = _QUARTER * distances * stretches
-        curvature = _QUARTER * stretches**2 - 0.25
+        # k is out of reach as long as  _HALF (D - s r)^2 + spare > r^2 / 2, or, once r is so
+        # large that the bound D - s r is 0, as long as  spare > r^2 / 2
+        spare = peaks + gap - peaks.T
+        at_centre = _HALF * distances**2 + spare
+        slope = _HALF * distances * stretches
+        curvature = _HALF * stretches**2 - 0.5
         crossing = at_centre / (slope + np.sqrt(slope**2 - curvature * at_centre))
-        beyond = spare > 0.25 * (distances / stretches) ** 2
-        square = np.where(beyond, 4.0 * spare, crossing**2)
-        limits = halves - 0.25 * square
+        beyond = spare > 0.5 * (distances / stretches) ** 2
+        square = np.where(beyond, 2.0 * spare, crossing**2)
+        limits = LOG2_E * (peaks - 0.5 * square)
         usable = skipped & (at_centre > 0.0) & np.isfinite(distances) & np.isfinite(stretches)
     limits[~usable | np.isnan(limits)] = np.finfo(np.float64).max  # matters to every row
     np.fill_diagonal(limits, np.inf)  # comes first
     order = np.argsort(-limits, axis=1, kind="stable")
     reaches = Reaches(
-        order, np.take_along_axis(limits, order, axis=1), np.where(skipped, gap, -np.inf)
+        order, np.take_along_axis(limits, order, axis=1), np.where(skipped, LOG2_E * gap, -np.inf)
     )
     for array in reaches:
         array.flags.writeable = False

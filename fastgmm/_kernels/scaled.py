@@ -9,13 +9,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import scaled_tiles
 from .arrays import Array
+from .exp import LOG2_E
 from .options import device, strict_device
-from .simd import LANES, fma, lane_sum, load, splat, store, where_less
+from .scaled_tiles import (
+    cells_size,
+    log_density_1,
+    log_density_2,
+    precise_log_density_1,
+    precise_log_density_2,
+    unpack_moments,
+)
+from .simd import LANES, fma, lane_sum, load, splat, store
 from .tile import tile_rows
 
 # Registers of rows that are worked on together: their sums do not wait for one another.
 ABREAST = 4 * LANES
+_HALF_LOG2_E = -0.5 * LOG2_E
 
 
 class Scaled(NamedTuple):
@@ -32,8 +43,14 @@ class Scaled(NamedTuple):
 
 def work_size(params: Scaled) -> int:
     """Return how much scratch the functions below need as ``work``."""
-    d = int(params.means.shape[1])
-    return d * tile_rows(d)
+    n_components, d = map(int, params.means.shape)
+    return d * tile_rows(d) + n_components * cells_size(d, len(params.moments) > 0)
+
+
+@device
+def rows_together(params: Any) -> int:
+    """Return how many rows the functions below work on at a time: tiles hold a multiple."""
+    return ABREAST
 
 
 @device
@@ -75,37 +92,6 @@ def squares_abreast(x: Array, b: int, t: int, centres: Array, k: int) -> Any:
 
 
 @device
-def _scaled_squares_abreast(
-    x: Array, b: int, t: int, centres: Array, precisions: Array, k: int
-) -> Any:
-    """Return sum_j p_j (x_j - centre_j)^2 of the rows from t on, in four registers."""
-    q0, q1, q2, q3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    for j in range(centres.shape[1]):
-        centre, precision = centres[k, j], precisions[k, j]
-        place = j * b + t
-        z0 = load(x, place) - centre
-        z1 = load(x, place + LANES) - centre
-        z2 = load(x, place + 2 * LANES) - centre
-        z3 = load(x, place + 3 * LANES) - centre
-        q0 = fma(z0 * precision, z0, q0)
-        q1 = fma(z1 * precision, z1, q1)
-        q2 = fma(z2 * precision, z2, q2)
-        q3 = fma(z3 * precision, z3, q3)
-    return q0, q1, q2, q3
-
-
-@device
-def _finish(
-    square: Any, factor: float, half: float, h: Array, place: int, best: Array, t: int
-) -> None:
-    """Write half - factor * square to h, and take it into account in best."""
-    value = where_less(square, np.inf, fma(square, -factor, half), -np.inf)
-    store(h, place, value)
-    top = load(best, t)
-    store(best, t, where_less(top, value, value, top))
-
-
-@device
 def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
     """Whiten the rows of a tile, if there is a factor; begin with no best component."""
     b = best.shape[0]
@@ -116,35 +102,47 @@ def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
 
 
 @device
-def half_log_densities(
+def log2_densities(
     params: Any, active: Array, x: Array, h: Array, best: Array, work: Array
 ) -> None:
-    """Write half the log-densities in the active components to h; raise best (b,) to them."""
-    centres, precisions, constants = params.centres, params.precisions, params.constants
-    b = best.shape[0]
-    one_scale = precisions.shape[1] == 1
+    """Write log2-densities in the active components to h; raise best (b,) to them."""
+    n_components, d = params.centres.shape
+    b, count = best.shape[0], active.shape[0]
+    centres = params.centres.reshape(n_components * d)
+    precisions = params.precisions.reshape(params.precisions.size)
+    one_scale = params.precisions.shape[1] == 1
     seen = x
     if params.factor.shape[0] > 0:
         seen = work
-    for p in range(active.shape[0]):
-        k = active[p]
-        half = 0.5 * constants[k]
-        quarter = 0.25 * precisions[k, 0] if one_scale else 0.25
-        for t in range(0, b, ABREAST):
-            if one_scale:
-                q0, q1, q2, q3 = squares_abreast(seen, b, t, centres, k)
-            else:
-                q0, q1, q2, q3 = _scaled_squares_abreast(seen, b, t, centres, precisions, k)
-            place = p * b + t
-            _finish(q0, quarter, half, h, place, best, t)
-            _finish(q1, quarter, half, h, place + LANES, best, t + LANES)
-            _finish(q2, quarter, half, h, place + 2 * LANES, best, t + 2 * LANES)
-            _finish(q3, quarter, half, h, place + 3 * LANES, best, t + 3 * LANES)
+    for p in range(0, count, 2):
+        k, other = active[p], active[min(p + 1, count - 1)]
+        first, second = _HALF_LOG2_E, _HALF_LOG2_E
+        if one_scale:
+            first, second = precisions[k] * _HALF_LOG2_E, precisions[other] * _HALF_LOG2_E
+        factors = (first, second)
+        peaks = (LOG2_E * params.constants[k], LOG2_E * params.constants[other])
+        o = p * b
+        if p + 1 < count and one_scale:
+            log_density_2(seen, b, d, centres, precisions, k, other, factors, peaks, h, o, best)
+        elif p + 1 < count:
+            precise_log_density_2(
+                seen, b, d, centres, precisions, k, other, factors, peaks, h, o, best
+            )
+        elif one_scale:
+            log_density_1(seen, b, d, centres, precisions, k, other, factors, peaks, h, o, best)
+        else:
+            precise_log_density_1(
+                seen, b, d, centres, precisions, k, other, factors, peaks, h, o, best
+            )
 
 
 @device
 def clear_moments(params: Any, work: Array) -> None:
-    """Begin the sums of a block: nothing to do, tiles are added to the statistics themselves."""
+    """Begin the sums of a block."""
+    n_components, d = params.means.shape
+    start, both = d * tile_rows(d), params.moments.shape[0] > 0
+    for i in range(start, start + n_components * cells_size(d, both)):
+        work[i] = 0.0
 
 
 @device
@@ -159,98 +157,31 @@ def add_moments(
     first: Array,
     second: Array,
 ) -> None:
-    """Add a tile's moments in the active components, weighted by (h scale)^2, which h becomes.
-
-    second has a column for each feature, one column for the sum over features, or none.
-    """
-    means = params.means
-    d = means.shape[1]
-    b = scale.shape[0]
-    columns = second.shape[1]
+    """Add a tile's moments in the active components, weighted by h scale, which h becomes."""
+    n_components, d = params.means.shape
+    b, both = scale.shape[0], params.moments.shape[0] > 0
+    means = params.means.reshape(n_components * d)
+    cells, size = work[d * tile_rows(d) :], cells_size(d, both)
     for p in range(active.shape[0]):
         k, o = active[p], p * b
         total = splat(0.0)
         for i in range(0, b, LANES):
-            root = load(h, o + i) * load(scale, i)
-            weight = root * root
+            weight = load(h, o + i) * load(scale, i)
             store(h, o + i, weight)
             total = total + weight
         here = lane_sum(total)
         mass[k] += here
-        if here == 0.0:
-            continue  # all the rest would be exact zeros
-        head = d % 4
-        for j in range(head):
-            t0, s0 = splat(0.0), splat(0.0)
-            for i in range(0, b, LANES):
-                z0 = load(x, j * b + i) - means[k, j]
-                w0 = load(h, o + i) * z0
-                t0 = t0 + w0
-                s0 = fma(w0, z0, s0)
-            first[k, j] += lane_sum(t0)
-            if columns > 0:
-                second[k, min(j, columns - 1)] += lane_sum(s0)
-        for j in range(head, d, 4):
-            if columns == 0:
-                _add_first_moments(x, b, j, means, k, h, o, first)
-            else:
-                _add_both_moments(x, b, j, means, k, h, o, first, second)
-
-
-@device
-def _add_first_moments(
-    x: Array, b: int, j: int, means: Array, k: int, h: Array, o: int, first: Array
-) -> None:
-    """Add the first moments of features j to j + 3."""
-    m0, m1, m2, m3 = means[k, j], means[k, j + 1], means[k, j + 2], means[k, j + 3]
-    t0, t1, t2, t3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    for i in range(0, b, LANES):
-        r = load(h, o + i)
-        place = j * b + i
-        t0 = fma(r, load(x, place) - m0, t0)
-        t1 = fma(r, load(x, place + b) - m1, t1)
-        t2 = fma(r, load(x, place + 2 * b) - m2, t2)
-        t3 = fma(r, load(x, place + 3 * b) - m3, t3)
-    first[k, j] += lane_sum(t0)
-    first[k, j + 1] += lane_sum(t1)
-    first[k, j + 2] += lane_sum(t2)
-    first[k, j + 3] += lane_sum(t3)
-
-
-@device
-def _add_both_moments(
-    x: Array, b: int, j: int, means: Array, k: int, h: Array, o: int, first: Array, second: Array
-) -> None:
-    """Add the first and second moments of features j to j + 3."""
-    m0, m1, m2, m3 = means[k, j], means[k, j + 1], means[k, j + 2], means[k, j + 3]
-    t0, t1, t2, t3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    s0, s1, s2, s3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    for i in range(0, b, LANES):
-        r = load(h, o + i)
-        place = j * b + i
-        z0 = load(x, place) - m0
-        z1 = load(x, place + b) - m1
-        z2 = load(x, place + 2 * b) - m2
-        z3 = load(x, place + 3 * b) - m3
-        w0, w1, w2, w3 = r * z0, r * z1, r * z2, r * z3
-        t0, t1, t2, t3 = t0 + w0, t1 + w1, t2 + w2, t3 + w3
-        s0, s1, s2, s3 = fma(w0, z0, s0), fma(w1, z1, s1), fma(w2, z2, s2), fma(w3, z3, s3)
-    first[k, j] += lane_sum(t0)
-    first[k, j + 1] += lane_sum(t1)
-    first[k, j + 2] += lane_sum(t2)
-    first[k, j + 3] += lane_sum(t3)
-    if second.shape[1] == 1:
-        second[k, 0] += lane_sum((s0 + s1) + (s2 + s3))
-    else:
-        second[k, j] += lane_sum(s0)
-        second[k, j + 1] += lane_sum(s1)
-        second[k, j + 2] += lane_sum(s2)
-        second[k, j + 3] += lane_sum(s3)
+        if here != 0.0:  # else all the rest would be exact zeros
+            scaled_tiles.add_moments(x, b, means, k * d, h, o, cells, k * size, d, both)
 
 
 @device
 def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: Array) -> None:
-    """End the sums of a block: nothing to do."""
+    """Add the sums of a block to first (K, d) and second (K, m); mass has its part already."""
+    n_components, d = params.means.shape
+    cells, size = work[d * tile_rows(d) :], cells_size(d, params.moments.shape[0] > 0)
+    for k in range(n_components):
+        unpack_moments(cells, k * size, first[k], second[k], d)
 
 
 @strict_device

@@ -26,6 +26,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, register_model
@@ -171,7 +172,7 @@ MANTISSA_BITS = 52
 MANTISSA_MASK = (1 << MANTISSA_BITS) - 1
 BIAS = 1023
 ONE_BITS = BIAS << MANTISSA_BITS  # the bits of 1.0
-FLOAT32_MANTISSA_BITS, FLOAT32_BIAS = 23, 127
+FLOAT32_MANTISSA_BITS = 23
 
 
 def _constant(kind: Any, value: float) -> Any:
@@ -188,29 +189,59 @@ def _bits(emit: Emitter, x: Any) -> Any:
     return emit.builder.bitcast(x, ir.VectorType(whole, x.type.count) if vector else whole)
 
 
-def _low_bits_power(t: Register) -> Register:
-    t = np.asarray(t)
-    if t.dtype == np.float32:
-        power = (t.view(np.int32) + np.int32(FLOAT32_BIAS)) << FLOAT32_MANTISSA_BITS
-        return power.view(np.float32)[()]
-    shifted = t.view(np.int64) << MANTISSA_BITS
-    return (shifted + ONE_BITS).view(np.float64)[()]
+def _times_low_bits_power(x: Register, t: Register) -> Register:
+    x, t = np.asarray(x), np.asarray(t)
+    whole: Any = np.int32 if t.dtype == np.float32 else np.int64
+    size = FLOAT32_MANTISSA_BITS if t.dtype == np.float32 else MANTISSA_BITS
+    return (x.view(whole) + (t.view(whole) << size)).view(t.dtype)[()]
 
 
-@vector_intrinsic(_low_bits_power)
-def low_bits_power(typingctx: Any, t: Any) -> Any:
-    """Compute ``2**n`` for a number whose lowest bits hold the integer n, -1022 <= n <= 1023.
+@vector_intrinsic(_times_low_bits_power)
+def times_low_bits_power(typingctx: Any, x: Any, t: Any) -> Any:
+    """Compute ``x 2**n`` where the lowest bits of ``t`` hold the integer n; it must be normal."""
 
-    In float32 it must be from -126 to 127.
+    def emit_power(emit: Emitter, x: Any, t: Any) -> Any:
+        n = _bits(emit, t)
+        whole = n.type.element if isinstance(n.type, ir.VectorType) else n.type
+        size = MANTISSA_BITS if whole == INT64 else FLOAT32_MANTISSA_BITS
+        exponent = emit.builder.shl(n, _constant(n.type, size))
+        return emit.builder.bitcast(emit.builder.add(_bits(emit, x), exponent), x.type)
+
+    return _elementwise(emit_power, x, t)
+
+
+# 2**(j/8) as integers, less what shifting j to the top of the mantissa adds.
+EIGHTHS = [
+    int(np.exp2(j / 8).view(np.int64)) - (j << MANTISSA_BITS - 3) for j in np.arange(8).tolist()
+]
+
+
+def _low_bits_eighths(t: Register) -> Register:
+    bits = np.asarray(t).view(np.int64)
+    return (np.asarray(EIGHTHS)[bits & 7] + (bits << MANTISSA_BITS - 3)).view(np.float64)[()]
+
+
+@vector_intrinsic(_low_bits_eighths)
+def low_bits_eighths(typingctx: Any, t: Any) -> Any:
+    """Compute ``2**(m/8)`` for a number whose lowest bits hold the integer m; it must be normal.
+
+    Registers must have eight lanes: the table is one, too.
     """
-    is_float32 = isinstance(t, Lanes) and t.number == types.float32
-    size, bias = (FLOAT32_MANTISSA_BITS, FLOAT32_BIAS) if is_float32 else (MANTISSA_BITS, BIAS)
 
     def emit_power(emit: Emitter, t: Any) -> Any:
-        bits = _bits(emit, t)
-        shifted = emit.builder.shl(bits, _constant(bits.type, size))
-        power = emit.builder.add(shifted, _constant(bits.type, bias << size))
-        return emit.builder.bitcast(power, t.type)
+        builder, bits = emit.builder, _bits(emit, t)
+        table = ir.Constant(ir.VectorType(INT64, 8), [ir.Constant(INT64, x) for x in EIGHTHS])
+        if isinstance(t.type, ir.VectorType):
+            function = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(bits.type, [bits.type, bits.type]),
+                "llvm.x86.avx512.permvar.di.512",
+            )
+            entry = builder.call(function, [table, bits])
+        else:
+            entry = builder.extract_element(table, builder.and_(bits, ir.Constant(INT64, 7)))
+        shifted = builder.shl(bits, _constant(bits.type, MANTISSA_BITS - 3))
+        return builder.bitcast(builder.add(entry, shifted), t.type)
 
     return _elementwise(emit_power, t)
 
@@ -296,6 +327,43 @@ def load(typingctx: Any, a: Any, i: Any) -> Any:
         return emit.load(emit.array(sig.args[0], args[0]), args[1])
 
     return float64s(a, types.intp), codegen
+
+
+def _own_kind(a: Any) -> Lanes:
+    return float64s if a.dtype == types.float64 else float32s
+
+
+def _splat_own(number: float, x: Array) -> Register:
+    return np.full(LANES * 8 // x.itemsize, number, dtype=x.dtype)
+
+
+@vector_intrinsic(_splat_own)
+def splat_own(typingctx: Any, number: Any, x: Any) -> Any:
+    """Fill a register like those that `load_own` gives."""
+    kind = _own_kind(x)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return kind.emitter(context, builder).splat(
+            context.cast(builder, args[0], sig.args[0], kind.number)
+        )
+
+    return kind(types.float64, x), codegen
+
+
+def _load_own(a: Array, i: int) -> Register:
+    return a[i : i + LANES * 8 // a.itemsize].copy()
+
+
+@vector_intrinsic(_load_own)
+def load_own(typingctx: Any, a: Any, i: Any) -> Any:
+    """Load ``a[i:]`` as a register of its own type: of float32 one of twice as many."""
+    kind = _own_kind(a)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        emit = kind.emitter(context, builder)
+        return emit.load(emit.array(sig.args[0], args[0]), args[1])
+
+    return kind(a, types.intp), codegen
 
 
 def _kind_like(x: Any) -> Lanes:

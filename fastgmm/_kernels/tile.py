@@ -1,5 +1,7 @@
 """What every pass does to a tile: load it, turn log-densities into responsibilities.
 
+Log-densities of a tile (``h``, ``best``) are to base 2, see ``exp.py``; all results are natural.
+
 A tile is some tens of registers of rows, transposed: ``x[j*b + i]`` is feature j of row i, so that
 a register holds one feature of ``LANES`` rows whatever the number of features.
 """
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, Indices, Rows
-from .exp import exp_or_0, log_positive
+from .exp import LN2, LOG2_E, exp2_or_0, log_positive
 from .loading import FEW, gather_rows, lanes_of, load_few, load_panel
 from .options import device, shared
 from .simd import (
@@ -19,7 +21,6 @@ from .simd import (
     lane_sum,
     load,
     load_like,
-    root,
     splat,
     splat_like,
     store,
@@ -27,7 +28,7 @@ from .simd import (
 )
 from .tiles import ROWS
 
-# Below any finite half log-density.
+# Below any finite log-density.
 NEVER = -1e308
 
 
@@ -46,10 +47,10 @@ def padded(d: int, width: int = 8) -> int:
 
 
 @device
-def load_tile(X: Rows, start: int, x: Array) -> None:
-    """Transpose the rows of X (n, d) from ``start`` on into x; rows past the last repeat it."""
+def load_tile(X: Rows, start: int, b: int, x: Array) -> None:
+    """Transpose b rows of X (n, d) from ``start`` on into x; rows past the last repeat it."""
     n, d = X.shape
-    b, lanes = tile_rows(d, x.itemsize), lanes_of(x.itemsize)
+    lanes = lanes_of(x.itemsize)
     data = X.reshape(n * d)
     if d <= FEW and start + b <= n:
         load_few(data, start, d, x, b)
@@ -77,6 +78,23 @@ def load_chosen(X: Rows, chosen: Indices, rows: int, whole: int, x: Array) -> No
 
 
 @device
+def choose_rows(order: Indices, start: int, rows: int, b: int, chosen: Indices) -> None:
+    """Copy b numbers of rows, the last of ``rows`` repeated."""
+    for i in range(b):
+        chosen[i] = order[start + min(i, rows - 1)]
+
+
+@device
+def choose_weights(weights: Array, chosen: Indices, rows: int, out: Array) -> None:
+    """Write the rows' weights: ones if there are none, 0 past the last."""
+    for i in range(out.shape[0]):
+        out[i] = 1.0 if i < rows else 0.0
+    if weights.shape[0] > 0:
+        for i in range(rows):
+            out[i] = weights[chosen[i]]
+
+
+@device
 def load_weights(weights: Array, start: int, rows: int, out: Array) -> None:
     """Write the weights of a tile's rows to out (b,): ones if there are none, 0 past the last."""
     for i in range(out.shape[0]):
@@ -87,13 +105,20 @@ def load_weights(weights: Array, start: int, rows: int, out: Array) -> None:
 
 
 @device
+def log2_density(square: Any, factor: float, peak: float) -> Any:
+    """Return ``peak - factor square log2(e) / 2``; minus infinity where it is NaN."""
+    value = fma(square, factor * (-0.5 * LOG2_E), peak)
+    return where_less(-np.inf, value, value, -np.inf)
+
+
+@device
 def exponentiate(
     h: Array, best: Array, weights: Array, scale: Array, total: Array, x: Array
 ) -> float:
-    """Turn half log-densities h (n b,) into numbers with responsibilities ``(h scale)^2``.
+    """Turn log-densities h (n b,) into densities, with responsibilities ``h scale``.
 
-    best, weights : IN (b,); scale, total : OUT (b,), total the densities of the mixture in units
-    of ``exp(2 best)``; x : the tile, of which only the type counts.
+    best, weights : IN (b,); scale, total : OUT (b,), total the densities of the mixture, all of
+    them in units of ``2^best``; x : the tile, of which only the type counts.
     Returns how many rows have a density of exactly 0 in every component: their h are 0, and it is
     for the caller to set one of them to 1.
     """
@@ -105,22 +130,22 @@ def exponentiate(
         bounded_top = where_less(NEVER, top, top, 0.0)  # -inf - 0 stays -inf, and no NaN
         sum_ = splat_like(0.0, x)
         for k in range(n_components):
-            value = exp_or_0(load_like(h, k * b + i, x) - bounded_top)
+            value = exp2_or_0(load_like(h, k * b + i, x) - bounded_top)
             store(h, k * b + i, value)
-            sum_ = fma(value, value, sum_)
+            sum_ = sum_ + value
         lost = lost + where_less(sum_, 0.5, 1.0, 0.0)
         sum_ = where_less(sum_, 0.5, 1.0, sum_)
         store(total, i, sum_)
-        store(scale, i, root(divide(load_like(weights, i, x), sum_)))
+        store(scale, i, divide(load_like(weights, i, x), sum_))
     return lane_sum(lost)
 
 
 @device
 def log_densities(best: Array, total: Array, out: Array) -> None:
-    """Write the log-densities of a tile's rows to out (b,), which may be ``total``."""
+    """Write the natural log-densities of a tile's rows to out (b,), which may be ``total``."""
     for i in range(0, best.shape[0], LANES):
         top = load(best, i)
-        found = fma(top, 2.0, log_positive(load(total, i)))
+        found = fma(top, LN2, log_positive(load(total, i)))
         store(out, i, where_less(NEVER, top, found, -np.inf))
 
 
@@ -142,7 +167,7 @@ def sum_log_densities(best: Array, total: Array, rows: int) -> float:
     for i in range(whole, rows):
         last *= total[i]
         tops = tops + best[i] / LANES
-    return 2.0 * lane_sum(tops) + lane_sum(logs + log_positive(splat(last)) * (1.0 / LANES))
+    return LN2 * lane_sum(tops) + lane_sum(logs + log_positive(splat(last)) * (1.0 / LANES))
 
 
 @device

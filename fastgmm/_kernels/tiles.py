@@ -18,12 +18,17 @@ from numba import types
 
 from .arrays import Array
 from .emitter import FLOAT, LANES, Emitter
-from .loading import lanes_of
-from .options import device
+from .options import device, shared
 from .simd import vector_intrinsic
 
 REGISTERS = 3  # registers of rows in a tile
 ROWS = REGISTERS * LANES
+
+
+@shared
+def tile_width(width: int) -> int:
+    """Return how many rows, of numbers of ``width`` bytes, a tile multiplies at a time."""
+    return ROWS * 8 // width
 
 
 def _panel_square(
@@ -53,7 +58,7 @@ def _first_square(
     q: Array,
     qo: int,
 ) -> None:
-    rows = REGISTERS * lanes_of(x.itemsize)
+    rows = tile_width(x.itemsize)
     places = xo + stride * np.arange(n + LANES)[:, None] + np.arange(rows)
     centred = x[places] - mean[mo : mo + n + LANES, None]
     z[zo : zo + n * rows] = centred[:n].ravel()
@@ -63,7 +68,7 @@ def _first_square(
 def _next_square(
     factor: Array, fo: int, n: int, z: Array, zo: int, shift: Array, so: int, q: Array, qo: int
 ) -> None:
-    rows = REGISTERS * lanes_of(z.itemsize)
+    rows = tile_width(z.itemsize)
     centred = z[zo : zo + (n + LANES) * rows].reshape(-1, rows)
     q[qo : qo + rows] += _panel_square(factor, fo, n, centred, shift, so)
 
@@ -212,7 +217,7 @@ def _front_twin(size: int) -> Callable[..., None]:
     def front(
         factor: Array, fo: int, z: Array, zo: int, shift: Array, so: int, q: Array, qo: int
     ) -> None:
-        rows = REGISTERS * lanes_of(z.itemsize)
+        rows = tile_width(z.itemsize)
         centred = z[zo : zo + size * rows].reshape(size, rows)
         q[qo : qo + rows] += _panel_square(factor, fo, 0, centred, shift, so, size)
 

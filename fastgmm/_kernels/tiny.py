@@ -14,6 +14,7 @@ from numba import types
 
 from .arrays import Array
 from .emitter import FLOAT, LANES, Emitter
+from .exp import LOG2_E
 from .options import device
 from .simd import splat, store, vector_intrinsic
 
@@ -31,7 +32,7 @@ def _log_density_twin(d: int) -> Callable[..., None]:
         factor: Array,
         fo: int,
         shift: Array,
-        half: float,
+        peak: float,
         h: Array,
         ho: int,
         best: Array,
@@ -43,14 +44,17 @@ def _log_density_twin(d: int) -> Callable[..., None]:
         if z.dtype == np.float32:
             projected += shift[mo : mo + d, None]
         square = (projected**2).sum(axis=0).astype(np.float64)
-        h[ho : ho + n] = np.where(square < np.inf, half - 0.25 * square, -np.inf)
+        h[ho : ho + n] = np.where(square < np.inf, peak - 0.5 * LOG2_E * square, -np.inf)
         best[:n] = np.maximum(best[:n], h[ho : ho + n])
 
     return log_density
 
 
 def _log_density(d: int) -> Callable[..., None]:
-    """Make the E-step of d features: ``h = half - |T (x - mean)|**2 / 4``, best = max(best, h)."""
+    """Make the E-step of d features.
+
+    ``h = peak - log2(e) |T (x - mean)|**2 / 2``, best = max(best, h).
+    """
 
     @vector_intrinsic(_log_density_twin(d))
     def log_density(
@@ -62,7 +66,7 @@ def _log_density(d: int) -> Callable[..., None]:
         factor: Any,
         fo: Any,
         shift: Any,
-        half: Any,
+        peak: Any,
         h: Any,
         ho: Any,
         best: Any,
@@ -76,13 +80,14 @@ def _log_density(d: int) -> Callable[..., None]:
             x, mean, factor, shift, h, best = (
                 emit.array(sig.args[i], args[i]) for i in (0, 2, 4, 6, 8, 10)
             )
-            _, n, _, mo, _, fo, _, half, _, ho, _ = args
+            _, n, _, mo, _, fo, _, peak, _, ho, _ = args
             centre = [emit.load_splat(mean, emit.offset(mo, i)) for i in range(d)]
             entries = [emit.load_splat(factor, emit.offset(fo, i)) for i in range(d * (d + 1) // 2)]
             start = list[Any]()
             if emit.element == FLOAT:
                 start = [emit.load_splat(shift, emit.offset(mo, i)) for i in range(d)]
-            half, quarter, infinity = wide.splat(half), wide.constant(-0.25), wide.constant(np.inf)
+            peak, minus_half = wide.splat(peak), wide.constant(-0.5 * LOG2_E)
+            never = wide.constant(-np.inf)
 
             def body(b: Any, _: Any) -> Any:
                 z, squares = list[list[Any]](), list[Any]()
@@ -109,10 +114,10 @@ def _log_density(d: int) -> Callable[..., None]:
                         squares = [emit.mul(line, line) for line in lines]
                 for v, square in enumerate(map(wide.converted, squares)):
                     place = emit.offset(b, v * emit.lanes)
-                    # a minimum that lets no NaN through
-                    finite = builder.fcmp_ordered("<", square, infinity)
-                    square = builder.select(finite, square, infinity)
-                    value = wide.fma(square, quarter, half)
+                    value = wide.fma(square, minus_half, peak)
+                    # a maximum that lets no NaN through
+                    number = builder.fcmp_ordered(">", value, never)
+                    value = builder.select(number, value, never)
                     wide.store(h, builder.add(ho, place), value)
                     top = wide.load(best, place)
                     above = builder.fcmp_ordered("<", top, value)
@@ -150,28 +155,28 @@ def tiny_log_densities(
     best: Array,
     d: int,
 ) -> None:
-    """Write ``log p_k / 2`` of n rows for all active components to h; raise best to them."""
+    """Write ``log2 p_k`` of n rows for all active components to h; raise best to them."""
     size = d * (d + 1) // 2
     for p in range(active.shape[0]):
         k = active[p]
-        half, m, f, o = 0.5 * consts[k], k * d, k * size, p * n
+        peak, m, f, o = LOG2_E * consts[k], k * d, k * size, p * n
         if consts[k] == -np.inf:
             for i in range(0, n, LANES):
-                store(h, o + i, splat(half))
+                store(h, o + i, splat(peak))
             continue
         if d == 1:
-            _log_density_1(x, n, means, m, factors, f, shifts, half, h, o, best)
+            _log_density_1(x, n, means, m, factors, f, shifts, peak, h, o, best)
         elif d == 2:
-            _log_density_2(x, n, means, m, factors, f, shifts, half, h, o, best)
+            _log_density_2(x, n, means, m, factors, f, shifts, peak, h, o, best)
         elif d == 3:
-            _log_density_3(x, n, means, m, factors, f, shifts, half, h, o, best)
+            _log_density_3(x, n, means, m, factors, f, shifts, peak, h, o, best)
         elif d == 4:
-            _log_density_4(x, n, means, m, factors, f, shifts, half, h, o, best)
+            _log_density_4(x, n, means, m, factors, f, shifts, peak, h, o, best)
         elif d == 5:
-            _log_density_5(x, n, means, m, factors, f, shifts, half, h, o, best)
+            _log_density_5(x, n, means, m, factors, f, shifts, peak, h, o, best)
         elif d == 6:
-            _log_density_6(x, n, means, m, factors, f, shifts, half, h, o, best)
+            _log_density_6(x, n, means, m, factors, f, shifts, peak, h, o, best)
         elif d == 7:
-            _log_density_7(x, n, means, m, factors, f, shifts, half, h, o, best)
+            _log_density_7(x, n, means, m, factors, f, shifts, peak, h, o, best)
         elif d == 8:
-            _log_density_8(x, n, means, m, factors, f, shifts, half, h, o, best)
+            _log_density_8(x, n, means, m, factors, f, shifts, peak, h, o, best)

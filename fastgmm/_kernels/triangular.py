@@ -3,7 +3,7 @@
 ``log N_k(x) = c_k - |T_k (x - m_k)|^2 / 2`` with T_k lower triangular, and the statistics
 ``A_k = sum r (x - m_k)`` and ``B_k = sum r (x - m_k)(x - m_k)^T`` as packed lower triangles.
 
-The M-step works with ``h = sqrt(r)``: ``v = h (x - m)`` serves both sides of ``B = sum v v^T``.
+The M-step multiplies ``v = r (x - m)`` by ``x - m``; the sum of v comes along.
 """
 
 from functools import lru_cache
@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import moments
+from . import moments, tiles, tiny
 from .arrays import Array
+from .exp import LOG2_E
+from .loading import lanes_of
 from .options import device, shared, strict_device
-from .simd import LANES, fma, load, splat, store, where_less
-from .tile import tile_rows
-from .tiles import ROWS, first_square, front_square, next_square
+from .simd import LANES, load, splat, store, where_less
+from .tile import log2_density, tile_rows
+from .tiles import ROWS, first_square, front_square, next_square, tile_width
 from .tiny import MOST, tiny_log_densities
 
 # What inverting and multiplying factors of d <= MOST features may add, by their condition.
@@ -92,7 +94,7 @@ def _factor_entry(factors: Array, k: int, i: int, j: int, d: int) -> float:
 
 
 @shared
-def _tile_size(d: int, width: int) -> int:
+def tiles_size(d: int, width: int) -> int:
     """Return how many float64 fill the memory of a tile of centred and one of weighted rows."""
     return d * (tile_rows(d, width) * width // 8 + ROWS)
 
@@ -100,7 +102,14 @@ def _tile_size(d: int, width: int) -> int:
 def work_size(params: Triangular) -> int:
     """Return how much scratch the functions below need as ``work``."""
     n_components, d = map(int, params.means.shape)
-    return _tile_size(d, params.centres.itemsize) + n_components * moments.cells_size(d)
+    return tiles_size(d, params.centres.itemsize) + n_components * moments.cells_size(d)
+
+
+@device
+def rows_together(params: Any) -> int:
+    """Return how many rows the E-step works on at a time: tiles hold a multiple."""
+    registers = tiny.REGISTERS if params.means.shape[1] <= MOST else tiles.REGISTERS
+    return registers * lanes_of(params.centres.itemsize)
 
 
 @device
@@ -137,16 +146,16 @@ def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
 
 
 @device
-def half_log_densities(
+def log2_densities(
     params: Any, active: Array, x: Array, h: Array, best: Array, work: Array
 ) -> None:
-    """Write half the log-densities in the active components to h; raise best (b,) to them.
+    """Write log2-densities in the active components to h; raise best (b,) to them.
 
     A square that is not finite counts as infinite: log-density minus infinity.
     """
     means, centres, factors, constants, shifts = params
     n_components, d = means.shape
-    b, size, rows = best.shape[0], factor_size(d), ROWS * 8 // x.itemsize
+    b, size, rows = best.shape[0], factor_size(d), tile_width(x.itemsize)
     flat_means = centres.reshape(n_components * d)
     flat_shifts = shifts.reshape(shifts.size)
     flat_factors = factors.reshape(n_components * size)
@@ -158,10 +167,10 @@ def half_log_densities(
     z = work[: d * ROWS].view(centres.dtype)
     for p in range(active.shape[0]):
         k = active[p]
-        half = 0.5 * constants[k]
+        peak = LOG2_E * constants[k]
         if constants[k] == -np.inf:
             for i in range(0, b, LANES):
-                store(h, p * b + i, splat(half))
+                store(h, p * b + i, splat(peak))
             continue
         for t in range(0, b, rows):
             q = p * b + t
@@ -169,8 +178,7 @@ def half_log_densities(
                 flat_factors, k * size, flat_means, k * d, x, t, b, z, flat_shifts, k * d, h, q, d
             )
             for i in range(0, rows, LANES):
-                square = load(h, q + i)
-                value = where_less(square, np.inf, fma(square, -0.25, half), -np.inf)
+                value = log2_density(load(h, q + i), 1.0, peak)
                 store(h, q + i, value)
                 top = load(best, t + i)
                 store(best, t + i, where_less(top, value, value, top))
@@ -180,7 +188,7 @@ def half_log_densities(
 def clear_moments(params: Any, work: Array) -> None:
     """Begin the sums of a block."""
     n_components, d = params.means.shape
-    start = _tile_size(d, params.centres.itemsize)
+    start = tiles_size(d, params.centres.itemsize)
     for i in range(start, start + n_components * moments.cells_size(d)):
         work[i] = 0.0
 
@@ -197,9 +205,9 @@ def add_moments(
     first: Array,
     second: Array,
 ) -> None:
-    """Add a tile's moments in the active components, weighted by (h scale)^2, to ``work``."""
+    """Add a tile's moments in the active components, weighted by h scale, to ``work``."""
     n_components, d = params.means.shape
-    b, size = scale.shape[0], _tile_size(d, x.itemsize)
+    b, size = scale.shape[0], tiles_size(d, x.itemsize)
     centres = params.centres.reshape(n_components * d)
     v = work[d * ROWS : size].view(params.centres.dtype)
     cells = work[size:]
@@ -210,7 +218,7 @@ def add_moments(
 def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: Array) -> None:
     """Add the sums of a block to mass (K,), first (K, d) and second (K, d (d + 1) / 2)."""
     n_components, d = params.means.shape
-    cells = work[_tile_size(d, params.centres.itemsize) :]
+    cells = work[tiles_size(d, params.centres.itemsize) :]
     for k in range(n_components):
         mass[k] += moments.unpack_moments(cells, k * moments.cells_size(d), first[k], second[k], d)
 
@@ -248,15 +256,18 @@ def _largest_eigenvalue(matrix: Array, square: Array) -> float:
 def separation(params: Any, j: int, k: int, work: Array) -> tuple[float, float]:
     """Return how far component j is from k, in k's metric, and by how much j's lengths may grow.
 
-    For d <= MOST features: ``|T_k (m_j - m_k)|`` and a bound from above on ``|T_k T_j^-1|``.
-    work (3, d, d) is scratch.
+    For d <= MOST features: ``|T_k (m_j - m_k)|``, or less, and a bound from above on
+    ``|T_k T_j^-1|``.  work (3, d, d) is scratch.
     """
-    means, factors = params.means, params.factors
+    means, factors, shifts = params.means, params.factors, params.shifts
     d = means.shape[1]
     inverse, product, square = work[0], work[1], work[2]
-    distance, size_j, size_k, size_inverse = 0.0, 0.0, 0.0, 0.0
+    distance, size_j, size_k, size_inverse, moved = 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(d):
         line, y = i * (i + 1) // 2, 0.0
+        if shifts.shape[0] > 0:  # by how much the means of both are rounded
+            y += shifts[k, i]
+            moved += shifts[j, i] * shifts[j, i]
         for c in range(i + 1):
             y += factors[k, line + c] * (means[j, c] - means[k, c])
             size_j += factors[j, line + c] * factors[j, line + c]
@@ -282,7 +293,8 @@ def separation(params: Any, j: int, k: int, work: Array) -> tuple[float, float]:
             product[i, c] = total
             product[c, i] = total
     rounding = _ROUNDING * np.sqrt(size_j * size_inverse) * np.sqrt(size_inverse * size_k)
-    return np.sqrt(distance), np.sqrt(_largest_eigenvalue(product, square)) + rounding
+    stretch = np.sqrt(_largest_eigenvalue(product, square)) + rounding
+    return max(0.0, np.sqrt(distance) - stretch * np.sqrt(moved)), stretch
 
 
 @strict_device

@@ -1,7 +1,14 @@
 """Where rows come from: every source answers the same questions."""
 
 from ._array import ArraySource
-from ._base import RowSource, UnfitRow, block_rows, check_any_weight, check_weights_of_rows
+from ._base import (
+    PartedSource,
+    RowSource,
+    UnfitRow,
+    block_rows,
+    check_any_weight,
+    check_weights_of_rows,
+)
 from ._dask import DaskSource
 from ._dask_rows import DaskRows, is_dask
 from ._scratch import scratch_array
@@ -11,6 +18,7 @@ __all__ = [
     "ArraySource",
     "DaskRows",
     "DaskSource",
+    "PartedSource",
     "RowSource",
     "StreamSource",
     "UnfitRow",

@@ -1,14 +1,14 @@
 """Rows in an array: any layout, any real type, in memory or memory-mapped."""
 
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._passes import NO_WEIGHTS, Block, ReducePass, RowMap
 from .._threads import Workers
-from ._base import UnfitRow, block_rows, check_fit, read_dtype, sum_weights
+from ._base import UnfitRow, block_rows, check_fit, even_ranges, read_dtype, sum_weights
 
 Array = NDArray[np.float64]
 
@@ -20,6 +20,7 @@ class ArraySource:
     """
 
     shares_memory = True
+    random_access = True
 
     def __init__(
         self,
@@ -43,6 +44,11 @@ class ArraySource:
         self.n_blocks = -(-self.n_rows // self._rows)
         checked = checked or X.dtype.kind in "iub"
         self._checked = bytearray(b"\x01" if checked else b"\x00") * self.n_blocks
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """Return all rows as they lie, of which some may not have been checked yet."""
+        return self._X
 
     @property
     def n_counted(self) -> int:
@@ -88,9 +94,20 @@ class ArraySource:
 
         def make_worker() -> Any:
             add = task.worker()
-            return lambda place, statistics: add(self.block(numbers[place], together), statistics)
+
+            def run(place: int, statistics: Array) -> None:
+                block = self.block(numbers[place], together)
+                add(block, statistics)
+                self._workers.done(block.where.stop, self.n_rows)
+
+            return run
 
         return self._workers.reduce(len(numbers), task.size, make_worker)
+
+    def parts(self, n_parts: int) -> Generator["ArrayPart", None, None]:
+        """Yield all rows in so many parts of even size."""
+        for blocks in even_ranges(self.n_blocks, n_parts):
+            yield ArrayPart(self, blocks)
 
     def map_rows(self, task: RowMap) -> NDArray[Any]:
         """Return one row of results for each row."""
@@ -138,3 +155,19 @@ class ArraySource:
             return lambda position: self.block(missing[position])
 
         self._workers.run(len(missing), make_worker)
+
+
+class ArrayPart(NamedTuple):
+    """Some of the blocks."""
+
+    source: ArraySource
+    blocks: range
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of the rows."""
+        return self.source.dtype
+
+    def reduce(self, task: ReducePass) -> Array:
+        """Return the flat statistics of one pass over these rows."""
+        return self.source.reduce(task, self.blocks)

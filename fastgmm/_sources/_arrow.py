@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._base import read_dtype
-from ._readers import Batch, check_weight_name
+from ._readers import Batch, check_weight_name, some_of
 
 _HEAD_ROWS = 16
 # pyarrow keeps several batches while it makes one, and reads ahead on its own.
@@ -93,14 +93,18 @@ class Parquet:
         known = self.dataset.schema.names
         for name in self.columns or []:
             if name not in known:
-                some = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
-                raise ValueError(f"{path} has no column {name!r}; there are {some}.")
+                raise ValueError(f"{path} has no column {name!r}; there are {some_of(known)}.")
         self.names = known if self.columns is None else self.columns
 
     @property
     def shape(self) -> tuple[int, int]:
         """Return the numbers of rows and of chosen columns."""
         return self.dataset.count_rows(), len(self.names)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Yield the rows of the chosen columns in order, as arrays of some rows each."""
+        reader = ArrowReader(self.dataset, self.columns, None, files=True)
+        return (rows for rows, _ in reader.batches())
 
 
 class ArrowReader:
@@ -123,7 +127,7 @@ class ArrowReader:
         self._weight = weight
         self.weighted = weight is not None
         features = [name for name in columns or schema.names if name != weight]
-        self.names: list[str] | None = features
+        self._features = features
         missing = [name for name in features if name not in schema.names]
         if missing:
             raise ValueError(f"X has no column {missing[0]!r}, which the model was fitted to.")
@@ -146,9 +150,9 @@ class ArrowReader:
 
     def head(self) -> Any:
         if hasattr(self._data, "num_rows"):
-            return self._data.select(self.names).slice(0, _HEAD_ROWS)
+            return self._data.select(self._features).slice(0, _HEAD_ROWS)
         if not self._files:
-            return self._data.head(_HEAD_ROWS, columns=self.names, **_LEAN)
+            return self._data.head(_HEAD_ROWS, columns=self._features, **_LEAN)
         heads = [np.empty((0, self.n_features), self.dtype)]
         with closing(self.batches()) as batches:
             for rows, _ in batches:
@@ -156,7 +160,7 @@ class ArrowReader:
                 if sum(map(len, heads)) >= _HEAD_ROWS:
                     break
         columns = np.concatenate(heads).T.copy()
-        return import_pyarrow().table(dict(zip(self.names or [], columns, strict=True)))
+        return import_pyarrow().table(dict(zip(self._features, columns, strict=True)))
 
     def batches(self) -> Generator[Batch, None, None]:
         for batch in self._record_batches():

@@ -1,7 +1,8 @@
 """The questions that a source of rows answers, and what all sources share."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +27,12 @@ class UnfitRow(ValueError):
 def block_rows(n_features: int) -> int:
     """Return the rows of a block: the same for every local source, so that results repeat."""
     return min(_MAX_BLOCK, max(_MIN_BLOCK, _BLOCK_ENTRIES // n_features))
+
+
+def even_ranges(n_items: int, n_parts: int) -> list[range]:
+    """Cut the numbers below ``n_items`` into so many ranges, of sizes as even as they go."""
+    edges = [n_items * number // n_parts for number in range(n_parts + 1)]
+    return [range(a, b) for a, b in pairwise(edges)]
 
 
 def read_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -68,6 +75,28 @@ def sum_weights(blocks: Iterable[Array]) -> float:
     return math.fsum(float(weights.sum()) for weights in blocks)
 
 
+class Part(Protocol):
+    """Consecutive blocks of a source."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of the rows."""
+
+    def reduce(self, task: ReducePass) -> Array:
+        """Return the flat statistics of one pass over these rows."""
+
+
+class PartedSource(Protocol):
+    """A source that can be read part by part."""
+
+    @property
+    def n_blocks(self) -> int:
+        """Return the number of blocks."""
+
+    def parts(self, n_parts: int) -> Generator[Part, None, None]:
+        """Yield all rows in order, in so many parts of even size, each used before the next."""
+
+
 class RowSource(Protocol):
     """The work goes to the rows, not the rows to the driver."""
 
@@ -75,6 +104,7 @@ class RowSource(Protocol):
     dtype: np.dtype[Any]
     limit: float  # all entries must be smaller in size
     shares_memory: bool  # whether passes can write to arrays of the driver
+    random_access: bool  # whether few rows can be had without reading many
 
     @property
     def n_rows(self) -> int:

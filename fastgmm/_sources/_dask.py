@@ -46,6 +46,7 @@ class DaskSource:
     """
 
     shares_memory = False
+    random_access = True
 
     def __init__(self, given: DaskRows, workers: Workers, *, persist: bool) -> None:
         self.n_features = given.n_features

@@ -31,7 +31,6 @@ class Reader(Protocol):
     n_rows: int | None  # None: nobody knows before they are counted
     n_features: int
     dtype: np.dtype[Any]  # float32 or float64
-    names: list[str] | None  # of the features
     weighted: bool  # whether batches come with weights
     what: str  # the rows, at the beginning of a sentence
     advice: str  # what to do if another pass gives other rows
@@ -46,7 +45,6 @@ class Reader(Protocol):
 class SliceReader:
     """Rows of anything with ``shape``, ``dtype`` and slicing: HDF5 data sets, Zarr arrays."""
 
-    names: list[str] | None = None
     weighted = False
     what = "The rows"
     advice = "Do not write to the array meanwhile."
@@ -89,7 +87,6 @@ class FrameReader:
         names = list(frame.columns)
         check_weight_name(weight, names)
         self.weighted = weight is not None
-        self.names: list[str] | None = [name for name in names if name != weight]
         self.n_rows: int | None = len(frame)
         self.n_features = len(names) - (weight is not None)
         self._frame = frame
@@ -192,7 +189,6 @@ class Batches:
 class BatchReader:
     """Rows of `Batches`; the first batch with rows tells what all of them are like."""
 
-    names: list[str] | None = None
     what = "The batches"
     advice = (
         "Batches needs a function that makes a new iterator over the same rows each time it is "
@@ -283,5 +279,11 @@ def _close(iterator: Iterator[Any]) -> None:
 def check_weight_name(weight: str | None, names: list[str]) -> None:
     """Raise ValueError unless the column of weights, if any, is there."""
     if weight is not None and weight not in names:
-        known = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
-        raise ValueError(f"sample_weight={weight!r} names no column of X; there are {known}.")
+        raise ValueError(
+            f"sample_weight={weight!r} names no column of X; there are {some_of(names)}."
+        )
+
+
+def some_of(names: list[str]) -> str:
+    """Return names of columns to show in an error."""
+    return ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")

@@ -1,9 +1,8 @@
 """Rows that are read again for each pass, a slab at a time, while the slab before is computed."""
 
-import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from operator import attrgetter
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +11,18 @@ from numpy.typing import NDArray
 from .._passes import NO_WEIGHTS, Block, ReducePass, RowMap
 from .._threads import Tree, Workers
 from . import _scratch
-from ._array import ArraySource
-from ._base import block_rows, check_any_weight, check_fit, check_weights_of_rows
+from ._array import ArrayPart, ArraySource
+from ._base import (
+    block_rows,
+    check_any_weight,
+    check_fit,
+    check_weights_of_rows,
+    even_ranges,
+)
 from ._gather import gathered
 from ._readahead import ReadAhead, Shared
 from ._readers import Reader
+from ._tally import Tally, Totals
 
 Array = NDArray[np.float64]
 
@@ -32,14 +38,6 @@ class Slab(NamedTuple):
     start: int  # number of the first row
 
 
-class Totals(NamedTuple):
-    """What is known after counting."""
-
-    n_rows: int
-    n_counted: int
-    weight: float
-
-
 class StreamSource:
     """Rows from a reader, in blocks of the same grid as an array's: the same sums to the last bit.
 
@@ -47,6 +45,7 @@ class StreamSource:
     """
 
     shares_memory = True
+    random_access = False
 
     def __init__(
         self,
@@ -81,6 +80,11 @@ class StreamSource:
         return self._counted().n_rows if self._known is None else self._known
 
     @property
+    def n_blocks(self) -> int:
+        """Return the number of blocks."""
+        return -(-self.n_rows // self._block)
+
+    @property
     def n_counted(self) -> int:
         """Return the number of rows of non-zero weight."""
         return self._counted().n_counted
@@ -101,10 +105,10 @@ class StreamSource:
         if self._known is not None and self._known > most:
             return self
         kept: list[Slab] | None = []
-        tally = _Tally(self._block)
+        tally = Tally(self._block)
         with ReadAhead(self._slabs) as slabs:
             for slab in slabs:
-                tally.add(slab)
+                tally.add(slab.rows, slab.weights)
                 if kept is not None and tally.n_rows <= most:
                     kept.append(slab)
                 else:
@@ -125,16 +129,29 @@ class StreamSource:
             for block in self._cut(slabs):
                 self._check(block)
                 yield block
+                self._workers.done(block.where.stop, self._known or 0)
         self._checked = True
 
     def reduce(self, task: ReducePass) -> Array:
         """Return the flat statistics of one pass over all rows."""
         if self._gathered is not None:
             return self._gathered.reduce(task)
-        tree = Tree()
-        number_of = attrgetter("number")
-        self._run(lambda: tree.adder(task.size, task.worker(), number_of))
-        return tree.total()
+        with ReadAhead(self._slabs) as slabs:
+            total = self._sum(task, self._cut(slabs), slabs.stop)
+        self._checked = True
+        return total
+
+    def parts(self, n_parts: int) -> Generator["_Part | ArrayPart", None, None]:
+        """Yield all rows, in one reading, in so many parts of even size."""
+        if self._gathered is not None:
+            yield from self._gathered.parts(n_parts)
+            return
+        with ReadAhead(self._slabs) as slabs:
+            blocks = self._cut(slabs)
+            for numbers in even_ranges(self.n_blocks, n_parts):
+                yield _Part(self, numbers, islice(blocks, len(numbers)), slabs.stop)
+            next(blocks, None)  # are there more rows than there were?
+        self._checked = True
 
     def map_rows(self, task: RowMap) -> NDArray[Any]:
         """Return one row of results for each row."""
@@ -217,19 +234,43 @@ class StreamSource:
 
     def _run(self, make_worker: Callable[[], Callable[[Block], Any]]) -> None:
         """Give each block to a worker, each thread with a worker of its own."""
+        with ReadAhead(self._slabs) as slabs:
+            self._share(make_worker, self._cut(slabs), slabs.stop)
+        self._checked = True
 
+    def _sum(
+        self,
+        task: ReducePass,
+        blocks: Iterator[Block],
+        abandon: Callable[[], None],
+        first: int = 0,
+    ) -> Array:
+        """Return the flat statistics of blocks, the first of which has the number ``first``."""
+        tree = Tree()
+
+        def make_worker() -> Callable[[Block], None]:
+            return tree.adder(task.size, task.worker(), lambda block: block.number - first)
+
+        self._share(make_worker, blocks, abandon)
+        return tree.total()
+
+    def _share(
+        self,
+        make_worker: Callable[[], Callable[[Block], Any]],
+        blocks: Iterator[Block],
+        abandon: Callable[[], None],
+    ) -> None:
         def make() -> Callable[[Block], None]:
             worker = make_worker()
 
             def run(block: Block) -> None:
                 self._check(block)
                 worker(block)
+                self._workers.done(block.where.stop, self._known or 0)
 
             return run
 
-        with ReadAhead(self._slabs) as slabs:
-            self._workers.share(Shared(self._cut(slabs)), make, abandon=slabs.stop)
-        self._checked = True
+        self._workers.share(Shared(blocks), make, abandon=abandon)
 
     def _check(self, block: Block) -> None:
         if not self._checked:
@@ -298,37 +339,44 @@ class StreamSource:
             if self._known is not None and not self._weighted:
                 self._totals = Totals(self._known, self._known, float(self._known))
             else:
-                tally = _Tally(self._block)
+                tally = Tally(self._block)
                 with ReadAhead(self._slabs) as slabs:
                     for slab in slabs:
-                        tally.add(slab)
+                        tally.add(slab.rows, slab.weights)
                 self._note(tally)
         assert self._totals is not None
         return self._totals
 
-    def _note(self, tally: "_Tally") -> None:
+    def _note(self, tally: Tally) -> None:
         self._known = tally.n_rows
         self._totals = tally.totals()
         check_any_weight(not self._weighted or self._totals.n_counted > 0)
 
 
-class _Tally:
-    """Counts rows and adds up weights."""
+class _Part:
+    """Some of a stream's blocks: the first time as they come by, after that read anew."""
 
-    def __init__(self, block: int) -> None:
-        self.n_rows = self._n_zero = 0
-        self._block = block
-        self._sums: list[float] = []
+    def __init__(
+        self,
+        source: StreamSource,
+        numbers: range,
+        passing: Iterator[Block],
+        abandon: Callable[[], None],
+    ) -> None:
+        self.dtype = source.dtype
+        self._source, self._numbers = source, numbers
+        self._passing: Iterator[Block] | None = passing
+        self._abandon = abandon
 
-    def add(self, slab: Slab) -> None:
-        self.n_rows += len(slab.rows)
-        self._n_zero += slab.weights.size - int(np.count_nonzero(slab.weights))
-        starts = range(0, slab.weights.size, self._block)
-        self._sums += [float(slab.weights[a : a + self._block].sum()) for a in starts]
-
-    def totals(self) -> Totals:
-        weight = math.fsum(self._sums) if self._sums else float(self.n_rows)
-        return Totals(self.n_rows, self.n_rows - self._n_zero, weight)
+    def reduce(self, task: ReducePass) -> Array:
+        """Return the flat statistics of one pass over these rows."""
+        passing, self._passing = self._passing, None
+        source, first = self._source, self._numbers.start
+        if passing is not None:
+            return source._sum(task, passing, self._abandon, first)
+        with ReadAhead(source._slabs) as slabs:
+            blocks = islice(source._cut(slabs), first, self._numbers.stop)
+            return source._sum(task, blocks, slabs.stop, first)
 
 
 def _readonly(slab: Slab) -> Slab:

@@ -13,8 +13,8 @@ from ._style import (
     colour_of,
     draw_ellipses,
     explain_ellipses,
+    given_or_new,
     name_axes,
-    new_axes,
     one_of_each,
 )
 
@@ -97,8 +97,7 @@ def clusters(
     rows, note = sampled(X)
     points = columns(rows, mixture, model.means_.shape[1])
     probabilities = model.predict_proba(rows)
-    if ax is None:
-        ax = new_axes()[0, 0]
+    ax = given_or_new(ax)
 
     labels = probabilities.argmax(axis=1)
     sure = probabilities.max(axis=1) >= certain

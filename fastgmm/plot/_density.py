@@ -19,7 +19,7 @@ from ._mixture import (
     rows_shown,
     shown,
 )
-from ._style import DATA, LINES, colour_of, name_axes, new_axes, one_of_each
+from ._style import DATA, LINES, colour_of, given_or_new, name_axes, one_of_each
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,8 +104,7 @@ def density(
     """
     mixture = shown(model, features)
     rows, note = (None, None) if X is None else rows_shown(X, mixture, model.means_.shape[1])
-    if ax is None:
-        ax = new_axes()[0, 0]
+    ax = given_or_new(ax)
     if len(mixture.features) == 1:
         if rows is not None:
             draw_histogram(ax, rows[:, 0], bins)

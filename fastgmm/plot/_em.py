@@ -14,8 +14,10 @@ from ._density import draw_curves, draw_histogram, draw_points
 from ._mixture import Array, Features, Shown, marginal, rows_shown
 from ._style import (
     MARKERS,
+    check_axes,
     colour_of,
     draw_ellipses,
+    given_or_new,
     name_axes,
     new_axes,
     one_of_each,
@@ -100,6 +102,8 @@ def em(
         steps = _N_PANELS if given is None or overlay else len(given)
     frames = _frames(history, X, steps, init, features)
     n = len(frames.mixtures)
+    for panel in () if given is None else given:
+        check_axes(panel)
     if given is not None and not overlay and len(given) < n:
         raise ValueError(f"{n} iterations need as many axes; {len(given)} were given.")
 
@@ -184,8 +188,7 @@ def animate_em(
     if not interval > 0:
         raise ValueError(f"interval must be a positive number of milliseconds; got {interval!r}.")
     frames = _frames(history, X, _N_FRAMES if steps is None else steps, init, features)
-    if ax is None:
-        ax = new_axes()[0, 0]
+    ax = given_or_new(ax)
     from matplotlib.animation import FuncAnimation, PillowWriter
 
     _draw_data(ax, frames)
@@ -219,6 +222,11 @@ def _frames(
     init: int | None,
     features: Features | None,
 ) -> _Frames:
+    if not hasattr(history, "records"):
+        raise TypeError(
+            f"Expected the History of a fit, got {type(history).__name__}: history = History(), "
+            "model.set_callbacks(history).fit(X), then plot.em(history, X)."
+        )
     run = _run(history, init)
     names = list(X.columns) if hasattr(X, "columns") else None
     mixtures = {

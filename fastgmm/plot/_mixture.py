@@ -38,28 +38,31 @@ class Shown(NamedTuple):
     names: list[str]  # of the features
 
 
-def shown(
-    model: FittedMixture, features: Features | None, *, at_least: int = 1, names: Any = None
-) -> Shown:
+def shown(model: FittedMixture, features: Features | None, *, at_least: int = 1) -> Shown:
     """Return the marginal of one or two features.
 
     Raises
     ------
+    TypeError
+        If this is no mixture.
     ValueError
         If the model is not fitted, or if more features than two would be shown, or fewer than
         `at_least`.
     """
     if not hasattr(model, "means_"):
-        raise ValueError(f"This {type(model).__name__} is not fitted yet: call its fit first.")
-    if names is None:
-        names = getattr(model, "feature_names_in_", None)
+        name = type(model).__name__
+        if hasattr(model, "mixture_"):
+            raise TypeError(f"Expected a mixture, got {name}: give its mixture_.")
+        if not hasattr(model, "fit"):
+            raise TypeError(f"Expected a fitted mixture first, then rows; got {name} first.")
+        raise ValueError(f"This {name} is not fitted yet: call its fit first.")
     return marginal(
         model.weights_,
         model.means_,
         model.covariances_,
         model.covariance_type,
         features=features,
-        names=names,
+        names=getattr(model, "feature_names_in_", None),
         at_least=at_least,
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ._style import COLOURS, MARKERS, new_axes
+from ._style import COLOURS, MARKERS, given_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,6 +79,11 @@ def selection(result: Selection, ax: Axes | None = None) -> Axes:
     >>> ax.get_ylabel()
     'BIC above the smallest'
     """
+    if not hasattr(result, "best_row"):
+        raise TypeError(
+            f"Expected what select_model returned, got {type(result).__name__}: "
+            "plot.selection(select_model(X))."
+        )
     lines: dict[str, list[tuple[int, float]]] = {}
     for row in result.table:
         value = getattr(row, result.criterion)
@@ -86,8 +91,7 @@ def selection(result: Selection, ax: Axes | None = None) -> Axes:
             lines.setdefault(row.covariance_type, []).append((row.n_components, value))
     if not lines:
         raise ValueError("Every candidate failed: there is nothing to draw.")
-    if ax is None:
-        ax = new_axes()[0, 0]
+    ax = given_or_new(ax)
 
     best, name = result.best_row, result.criterion.upper()
     low = getattr(best, result.criterion)

@@ -40,6 +40,24 @@ def new_axes(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 
     return axes
 
 
+def check_axes(ax: Any) -> None:
+    """Raise TypeError unless one can draw on this."""
+    if not hasattr(ax, "add_patch"):
+        raise TypeError(
+            f"ax must be one matplotlib Axes, got {type(ax).__name__}. plt.gca(), or subplots() of "
+            "a figure, gives one."
+        )
+
+
+def given_or_new(ax: Axes | None) -> Axes:
+    """Return the axes given, or those of a new figure."""
+    if ax is None:
+        new: Axes = new_axes()[0, 0]
+        return new
+    check_axes(ax)
+    return ax
+
+
 def one_of_each(styles: tuple[Any, ...], i: int) -> Any:
     """Return the i-th style, in an order that pairs each colour with each style in time."""
     return styles[(i + i // len(COLOURS)) % len(styles)]

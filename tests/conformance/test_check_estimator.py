@@ -7,7 +7,8 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 from fastgmm import BayesianGaussianMixture, GaussianMixture
 
 CLASSES = (GaussianMixture, BayesianGaussianMixture)
-_checks = parametrize_with_checks([cls() for cls in CLASSES])
+ESTIMATORS = [*(cls() for cls in CLASSES), GaussianMixture(prior="conjugate")]
+_checks = parametrize_with_checks(ESTIMATORS)
 # Below 1.9 scikit-learn passes a generator, which pytest deprecates.
 each_check = pytest.mark.parametrize(_checks.args[0], list(_checks.args[1]), **_checks.kwargs)
 

@@ -1,0 +1,24 @@
+"""The four covariance types: the only room that knows one from another.
+
+Everything here is O(K d^3) NumPy and SciPy on parameters; the rows never come this way.
+"""
+
+from ._base import CovarianceStructure, IllDefinedCovariance, Params, Posterior, Scatter
+from ._full import Full
+from ._records import readonly
+from ._scaled import Diagonal, Spherical
+from ._tied import Tied
+
+__all__ = [
+    "STRUCTURES",
+    "CovarianceStructure",
+    "IllDefinedCovariance",
+    "Params",
+    "Posterior",
+    "Scatter",
+    "readonly",
+]
+
+STRUCTURES: dict[str, CovarianceStructure] = {
+    structure.name: structure for structure in (Full(), Tied(), Diagonal(), Spherical())
+}

@@ -1,0 +1,56 @@
+"""Parameters as the kernels read them."""
+
+import math
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .._kernels.scaled import Scaled
+from .._kernels.triangular import Triangular, TriangularFloat32, pack
+from ._base import Array
+
+
+def readonly(array: Array, dtype: DTypeLike = np.float64) -> Array:
+    """Return a C-contiguous, read-only view or copy: the only arrays that kernels take."""
+    view: Array = np.ascontiguousarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+def constants_of(log_weights: Array, log_determinants: Array, d: int) -> Array:
+    """Return the constants (K,) of the log-densities, log-weights included."""
+    return readonly(log_weights + log_determinants - 0.5 * d * math.log(2.0 * math.pi))
+
+
+def triangular(means: Array, factors: Array, constants: Array) -> Triangular:
+    """Return components with a factor each (K, d, d), lower triangular."""
+    shared = readonly(means)
+    nothing = readonly(np.empty((0, 0)))
+    return Triangular(shared, shared, readonly(pack(factors)), constants, nothing)
+
+
+def triangular_float32(means: Array, factors: Array, constants: Array) -> Triangular:
+    """Return the same for float32 rows in float32 tiles."""
+    centres = readonly(means, np.float32)
+    rounded = readonly(centres)
+    return TriangularFloat32(
+        means=rounded,
+        centres=centres,
+        factors=readonly(pack(factors), np.float32),
+        constants=constants,
+        shifts=readonly((factors @ (rounded - means)[:, :, None])[:, :, 0], np.float32),
+    )
+
+
+def unwhitened(means: Array, precisions: Array, constants: Array, moments: int) -> Scaled:
+    """Return components with precisions (K, d) or (K, 1); moments: how many are gathered."""
+    shared = readonly(means)
+    return Scaled(
+        means=shared,
+        centres=shared,
+        precisions=readonly(precisions),
+        constants=constants,
+        factor=readonly(np.empty((0, 0))),
+        origin=readonly(np.empty(0)),
+        moments=readonly(np.empty(moments)),
+    )
