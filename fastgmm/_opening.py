@@ -23,6 +23,7 @@ from ._sources import (
     is_dask,
 )
 from ._sources._arrow import ArrowReader, Parquet
+from ._sources._dask_engine import current_client
 from ._sources._readers import (
     ONE_SHOT,
     Batches,
@@ -89,7 +90,7 @@ def open_source(
 
 def rows_for_fits(estimator: Any, X: Any, sample_weight: Any) -> tuple[Any, Any]:
     """Return rows and weights that several fits can take: arrays if few, otherwise as given."""
-    if is_dask(X):
+    if is_dask(X) and current_client():
         X = X.persist()  # on the workers, once for all
     with Workers(1) as workers:
         source = open_source(estimator, X, workers, sample_weight, reset=True)
@@ -102,6 +103,10 @@ def weights_of(estimator: Any, X: Any, sample_weight: Any) -> NDArray[np.float64
     """Return the weights of the rows of X, wherever these are, or None."""
     if sample_weight is None and not isinstance(X, Batches):  # which may bring weights along
         return None
+    if is_dask(X):
+        given = DaskRows(X, sample_weight)
+        given.settle()
+        return check_sample_weight(given.weights, None)
     with Workers(1) as workers:
         source = open_source(estimator, X, workers, sample_weight, reset=False)
         if isinstance(source, ArraySource):

@@ -318,8 +318,7 @@ class GaussianMixtureOutlierDetector(Detection):
         if self.log_density is not None:
             return float(self.log_density)
         share = DEFAULT_CONTAMINATION if self.contamination is None else self.contamination
-        # of a Dask collection they are lazy
-        scores = np.asarray(self._scores(mixture, X, sample_weight))
+        scores = np.asarray(self._scores(mixture, X, sample_weight))  # Dask's are lazy
         weights = weights_of(mixture, X, sample_weight)
         found = largest_with_share_below(scores, weights, share)
         if found == -np.inf:

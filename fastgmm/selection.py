@@ -165,7 +165,7 @@ def select_model(
     ),
     criterion: Criterion = "bic",
     *,
-    sample_weight: ArrayLike | str | None = None,
+    sample_weight: ArrayLike | None = None,
     n_init: int = 1,
     random_state: int | np.random.RandomState | None = None,
     n_threads: int | None = None,

@@ -132,7 +132,7 @@ class TestBadInput:
         [
             (np.full((3, 3), 4), "constant"),
             (np.array([[1.0, np.nan, 2.0]]), r"NaN at pixel \(0, 1\)"),
-            (np.array([["a"]]), "real numbers"),
+            (np.array([["a"]]), "text, not numbers"),
             (np.array([[None]]), "bad.npy"),
             (np.arange(6).reshape(2, 3) % 2, "at most 2 segments"),
         ],

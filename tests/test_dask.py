@@ -202,12 +202,14 @@ def test_without_a_client_large_data_are_never_all_in_memory(monkeypatch, known)
     expected = fit(chunked(X, lengths), **options)
     monkeypatch.setattr(_dask, "_BUNDLE_BYTES", 0)
 
-    def loads():
+    def loads(w=None):
         made = Loads()
         n_chunks = chunked(X, lengths).numblocks[0]
         told = {} if known else {"chunks": ((np.nan,) * n_chunks, (D,))}
         there = chunked(X, lengths).map_blocks(made, meta=np.empty((0, D)), **told)
-        assert_same(fit(there, **options), expected)
+        found = fit(there, w, **options)
+        if w is None:
+            assert_same(found, expected)
         return made, n_chunks
 
     small, n_chunks = loads()
@@ -216,6 +218,7 @@ def test_without_a_client_large_data_are_never_all_in_memory(monkeypatch, known)
     large, n_chunks = loads()
     assert large.made <= n_chunks * (3 if known else 4) + 1  # and a look for constant columns
     assert large.most <= 6  # two threads; Dask lets go of a chunk when the next one has begun
+    assert loads(weights_of())[0].most <= 6
 
 
 def test_chunks_of_another_length_than_said():
@@ -259,16 +262,14 @@ def test_detector():
     offset = detector.offset_
     for given, weights in (
         (chunked(X, 700), w),
-        (frame(X), w),
+        (frame(X, w), "w"),
         (chunked(X, 700), da.from_array(w, chunks=700)),
     ):
         detector.fit(given, sample_weight=weights)
         assert_allclose(detector.offset_, offset, rtol=1e-9)
-        labels = detector.predict(given)
+        labels = detector.predict(frame(X) if isinstance(weights, str) else given)
         assert isinstance(labels, da.Array)
         assert_array_equal(labels.compute(), expected)
-    detector.fit(frame(X, w), sample_weight="w")
-    assert_allclose(detector.offset_, offset, rtol=1e-9)
 
 
 def test_dead_workers_come_with_advice():

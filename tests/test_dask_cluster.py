@@ -94,7 +94,7 @@ def test_two_fits_share_a_cluster(client):
 
 
 class Kill(VerboseObserver):
-    """Callback that kills one worker process after the third iteration."""
+    """Observer that kills one worker process after the third iteration."""
 
     def __init__(self, pid):
         super().__init__(0)
@@ -128,7 +128,7 @@ def test_the_death_of_a_worker_changes_nothing(client, monkeypatch):
 
 
 class Pickles(VerboseObserver):
-    """Callback that pickles an estimator in the middle of its fit."""
+    """Observer that pickles an estimator in the middle of its fit."""
 
     def __init__(self, model):
         super().__init__(0)

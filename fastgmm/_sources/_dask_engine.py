@@ -24,9 +24,7 @@ class Engine:
         import dask
         import dask.threaded
 
-        # a default client sets the second, and a user may have set another scheduler
-        of_client = dask.config.get("scheduler", None) in (None, "dask.distributed", "distributed")
-        client = _current_client() if of_client else None
+        client = current_client()
         self.distant = client is not None
         self._options: dict[str, Any] = {}
         if client is None:
@@ -66,10 +64,14 @@ class Engine:
         return layered
 
 
-def _current_client() -> Any:
+def current_client() -> Any:
     """Return the client of a cluster to work on, or None."""
+    import dask
+
     distributed = sys.modules.get("distributed")
-    if distributed is None:
+    # a default client sets the second, and a user may have set another scheduler
+    of_client = dask.config.get("scheduler", None) in (None, "dask.distributed", "distributed")
+    if distributed is None or not of_client:
         return None
     try:
         client = distributed.get_client()

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._base import check_any_weight, check_weights_of_rows, read_dtype
+from ._dask_engine import current_client
 from ._readers import check_weight_name
 
 
@@ -113,7 +114,8 @@ class DaskRows:
         import dask.array as da
 
         if np.isnan(self.rows.chunks[0]).any():
-            self.rows = self.rows.persist()
+            # a copy either way: what is found changes the array, and this one is the user's
+            self.rows = self.rows.persist() if current_client() else self.rows.copy()
             self.rows.compute_chunk_sizes()
         n_rows = self.rows.shape[0]
         if weights.shape != (n_rows,):
