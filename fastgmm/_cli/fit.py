@@ -73,13 +73,13 @@ def _fit(options: argparse.Namespace) -> None:
         _fit_model(model, X, options)
     say(options, f"fitted in {time.perf_counter() - start:.2f} s")
     model.verbose = 0
+    if options.output:  # before anything is printed: nobody may be there to read it
+        model.save(options.output)
+        say(options, f"saved as {options.output}")
     print(describe(model, names))
     criteria = [name for name in ("bic", "aic") if hasattr(model, name)]
     if criteria:
         print(", ".join(f"{name.upper()} {getattr(model, name)(X):.6g}" for name in criteria))
-    if options.output:
-        model.save(options.output)
-        say(options, f"saved as {options.output}")
 
 
 def _fit_model(model: Any, X: Any, options: argparse.Namespace) -> None:

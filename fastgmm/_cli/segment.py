@@ -62,12 +62,12 @@ def _segment(options: argparse.Namespace) -> None:
     )
     seconds = time.perf_counter() - start
     say(options, f"segmented in {seconds:.2f} s, fitted on {result.n_fitted} pixels")
-    n_features = result.model.n_features_in_
-    names = ["intensity"] if n_features == 1 else [f"channel {j}" for j in range(n_features)]
-    print(describe(result.model, names))
     write_labels(options.output, result.labels)
     outside = "" if mask is None else ", 0 outside the mask"
     say(options, f"labels {first} to {last}{outside}, saved as {options.output}")
     if options.model:
         result.model.save(options.model)
         say(options, f"saved as {options.model}")
+    n_features = result.model.n_features_in_
+    names = ["intensity"] if n_features == 1 else [f"channel {j}" for j in range(n_features)]
+    print(describe(result.model, names))

@@ -98,10 +98,10 @@ def _select(options: argparse.Namespace) -> None:
         )
     seconds = time.perf_counter() - start
     say(options, f"{len(selection.table)} candidates in {seconds:.2f} s")
+    if options.output:  # before anything is printed: nobody may be there to read it
+        selection.best.save(options.output)
+        say(options, f"saved as {options.output}")
     name = options.criterion.upper()
     print(f"{name} by number of components and covariance type; the smallest (*) is chosen.\n")
     print(criterion_table(selection))
     print("\n" + describe(selection.best, names))
-    if options.output:
-        selection.best.save(options.output)
-        say(options, f"saved as {options.output}")

@@ -122,9 +122,9 @@ def _score(options: argparse.Namespace) -> None:
         criteria = f"BIC {found.bic:.6g}, AIC {found.aic:.6g}, ICL {found.icl:.6g}\n"
     else:  # criteria count parameters, which priors hold back
         total, criteria = model.score(rows) * X.shape[0], ""
-    print(f"log-likelihood {total:.10g}, mean {total / X.shape[0]:.6g} a row\n{criteria}", end="")
     if options.output:
         _write(options, _answers(model.score_samples, X), ["log-density"], X.shape[0])
+    print(f"log-likelihood {total:.10g}, mean {total / X.shape[0]:.6g} a row\n{criteria}", end="")
 
 
 def _sample(options: argparse.Namespace) -> None:
