@@ -172,7 +172,7 @@ def test_numbers_and_registers_give_the_same_bits(numbers, registers, arguments)
 @numba.njit
 def exp_in_float32(x, tile, out):
     for i in range(0, x.size, 2 * LANES):
-        store(out, i, exp2_or_0(load_like(x, i, tile)))
+        store(out, i, exp2_or_0(load_like(x, i, tile), tile))
 
 
 def test_exp_for_float32_tiles():

@@ -20,6 +20,7 @@ from fastgmm._kernels.loading import FEW, lanes_of, load_few, load_panel
 from fastgmm._kernels.moments import add_moments, cells_size, unpack_moments
 from fastgmm._kernels.options import FASTMATH
 from fastgmm._kernels.simd import LANES, load, store
+from fastgmm._kernels.tile import find_best
 from fastgmm._kernels.tiles import ROWS, first_square, front_square, next_square
 from fastgmm._kernels.tiny import MOST, tiny_log_densities
 
@@ -405,8 +406,8 @@ def test_front_square(size, offset, dtype):
 
 @kernel
 def tiny(active, x, n, means, factors, consts, shifts, h, best, d):
-    best[:] = -np.inf
-    tiny_log_densities(active, x, n, means, factors, consts, shifts, h, best, d)
+    tiny_log_densities(active, x, n, means, factors, consts, shifts, h, d)
+    find_best(h, best)
 
 
 @each_type

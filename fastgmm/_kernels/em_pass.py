@@ -29,6 +29,7 @@ from .tile import (
     NEVER,
     add_all,
     exponentiate,
+    find_best,
     load_tile,
     load_weights,
     log_densities,
@@ -126,8 +127,9 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
         rows = min(b, X.shape[0] - start)
         load_tile(X, start, b, x)
         load_weights(weights, start, rows, tile_weights)
-        begin_tile(params, x, best, work)
-        log2_densities(params, everyone, x, h, best, work)
+        begin_tile(params, x, b, work)
+        log2_densities(params, everyone, x, h, work)
+        find_best(h, best)
         lost = exponentiate(h, best, tile_weights, scale, total, x)
         if lost > 0.0:
             for i in range(rows):
@@ -148,7 +150,10 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
 def _write_labels(
     params: Any, X: Rows, start: int, rows: int, h: Array, best: Array, labels: Labels
 ) -> None:
-    """Write the component of the largest log-density of each row; the first one wins a tie."""
+    """Write the component of the largest log-density of each row; the first one wins a tie.
+
+    h : the log-densities (K b,), then WORK; best : WORK (b,).
+    """
     b = best.shape[0]
     for i in range(0, b, LANES):
         top, number = load(h, i), splat(0.0)
@@ -157,6 +162,7 @@ def _write_labels(
             number = where_less(top, value, float(k), number)
             top = where_less(top, value, value, top)
         store(h, i, number)
+        store(best, i, top)
     for i in range(rows):
         labels[start + i] = np.int64(h[i])
         if not best[i] > NEVER:
@@ -186,8 +192,8 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
         load_tile(X, start, b, x)
-        begin_tile(params, x, best, work)
-        log2_densities(params, everyone, x, h, best, work)
+        begin_tile(params, x, b, work)
+        log2_densities(params, everyone, x, h, work)
         if what == LABEL:
             _write_labels(params, X, start, rows, h, best, labels)
             continue
@@ -196,6 +202,7 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
                 for k in range(n_components):
                     out[start + i, k] = LN2 * h[k * b + i]
             continue
+        find_best(h, best)
         lost = exponentiate(h, best, tile_weights, scale, total, x)
         if what == LOG_DENSITY:
             log_densities(best, total, total)

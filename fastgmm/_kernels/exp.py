@@ -13,11 +13,13 @@ References
 
 from typing import Any
 
+import numpy as np
+from numba import types
 from numba.extending import overload
 
 from .options import JIT_DISABLED, overload_options, strict_device
 from .powers import exponent, low_bits_eighths, mantissa, times_low_bits_power
-from .simd import LANES, Register, divide, float64_pairs, fma, narrowed, where_less, widened
+from .simd import LANES, Register, divide, fma, narrowed, where_less, widened
 
 LN2 = 0.6931471805599453
 # ln 2 in two parts; the first has 21 trailing zero bits, so that a small integer times it is exact.
@@ -107,30 +109,31 @@ def exp2_reduced_float32(x: Register) -> Register:
 
 
 @strict_device
-def _exp2_or_0(x: Register) -> Register:
+def _exp2_or_0(x: Register, tile: Any) -> Register:
     return where_less(LOWEST, x, exp2_reduced(where_less(LOWEST, x, x, LOWEST)), 0.0)
 
 
 @strict_device
-def _exp2_or_0_float32(x: Register) -> Register:
+def _exp2_or_0_float32(x: Register, tile: Any) -> Register:
     y = narrowed(x)
     bounded = where_less(FLOAT32_LOWEST, y, y, FLOAT32_LOWEST)
     return widened(where_less(FLOAT32_LOWEST, y, exp2_reduced_float32(bounded), 0.0))
 
 
-def exp2_or_0(x: Register) -> Register:
-    """Return 2**x of a float64 register for x <= 0, and 0 where it is tiny.
+def exp2_or_0(x: Register, tile: Any) -> Register:
+    """Return 2**x of float64 registers for x <= 0, and 0 where it is tiny.
 
-    Of pairs of registers, which belong to float32 tiles, with the accuracy of float32.
+    Of pairs of registers that belong to a float32 tile, with the accuracy of float32.
     """
-    return _exp2_or_0_float32(x) if x.size == 2 * LANES else _exp2_or_0(x)
+    narrow = tile.dtype == np.float32
+    return _exp2_or_0_float32(x, tile) if narrow else _exp2_or_0(x, tile)
 
 
 if not JIT_DISABLED:
 
     @overload(exp2_or_0, jit_options=overload_options(_exp2_or_0))  # type: ignore[untyped-decorator]
-    def _choose(x: Any) -> Any:
-        chosen: Any = _exp2_or_0_float32 if x == float64_pairs else _exp2_or_0
+    def _choose(x: Any, tile: Any) -> Any:
+        chosen: Any = _exp2_or_0_float32 if tile.dtype == types.float32 else _exp2_or_0
         return chosen.py_func
 
 

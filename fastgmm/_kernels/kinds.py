@@ -57,19 +57,17 @@ def rows_together(params: Any) -> int:
     return int(_MODULES[type(params)].rows_together(params))
 
 
-def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
-    """Do what all components share for a tile x of b rows; begin best (b,) with -inf."""
-    _MODULES[type(params)].begin_tile(params, x, best, work)
+def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
+    """Do what all components share for a tile x of b rows."""
+    _MODULES[type(params)].begin_tile(params, x, b, work)
 
 
-def log2_densities(
-    params: Any, active: Array, x: Array, h: Array, best: Array, work: Array
-) -> None:
-    """Write the log2-densities of a tile to h (n b,), and raise best (b,) to their maxima.
+def log2_densities(params: Any, active: Array, x: Array, h: Array, work: Array) -> None:
+    """Write the log2-densities of a tile to h (n b,), never NaN.
 
     active (n,) are the components that take part; the p-th of them has h from p b on.
     """
-    _MODULES[type(params)].log2_densities(params, active, x, h, best, work)
+    _MODULES[type(params)].log2_densities(params, active, x, h, work)
 
 
 def clear_moments(params: Any, work: Array) -> None:

@@ -199,7 +199,7 @@ def _exponentiate(scratch: Any, labels: Labels) -> None:
         for e in range(count, (count + lanes - 1) // lanes * lanes):
             values[e] = LOWEST
         for e in range(0, count, lanes):
-            store(values, e, exp2_or_0(load_like(values, e, x)))
+            store(values, e, exp2_or_0(load_like(values, e, x), x))
         for e in range(count):
             row = rows[e]
             if not best[row] > NEVER:  # all probability lies with the nearest component

@@ -36,6 +36,7 @@ from .tile import (
     choose_rows,
     choose_weights,
     exponentiate,
+    find_best,
     padded,
     sum_log_densities,
     sum_weighted_log_densities,
@@ -180,17 +181,18 @@ def pruned_tiles_block(
             choose_rows(order, start, rows, b, chosen)
             gather_rows(data, chosen, b, d, x, b)
             choose_weights(weights, chosen, rows, tile_weights)
-            begin_tile(params, x, best, work)
+            begin_tile(params, x, b, work)
             begin, count = 0, 1  # the own component; then those that it leaves in reach
             while begin < count:
                 for p in range(begin, count):
                     active[p] = reaches.order[j, p]
-                log2_densities(params, active[begin:count], x, h[begin * b : count * b], best, work)
+                log2_densities(params, active[begin:count], x, h[begin * b : count * b], work)
                 begin = count
                 if count == 1:
                     for i in range(0, b, LANES):
                         store(scale, i, load(h, i))
                     count = _count_in_reach(reaches.limits[j], scale)
+            find_best(h[: count * b], best)
             kept = _keep_what_counts(reaches.gaps, count, h, best, active)
             pairs += 0.5 * rows * (count + kept)
             left, heights = active[:kept], h[: kept * b]

@@ -92,22 +92,18 @@ def squares_abreast(x: Array, b: int, t: int, centres: Array, k: int) -> Any:
 
 
 @device
-def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
-    """Whiten the rows of a tile, if there is a factor; begin with no best component."""
-    b = best.shape[0]
+def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
+    """Whiten the rows of a tile, if there is a factor."""
     if params.factor.shape[0] > 0:
         _whiten(params.factor, params.origin, x, b, work)
-    for i in range(0, b, LANES):
-        store(best, i, splat(-np.inf))
 
 
 @device
-def log2_densities(
-    params: Any, active: Array, x: Array, h: Array, best: Array, work: Array
-) -> None:
-    """Write log2-densities in the active components to h; raise best (b,) to them."""
+def log2_densities(params: Any, active: Array, x: Array, h: Array, work: Array) -> None:
+    """Write log2-densities in the active components to h."""
     n_components, d = params.centres.shape
-    b, count = best.shape[0], active.shape[0]
+    count = active.shape[0]
+    b = h.shape[0] // count
     centres = params.centres.reshape(n_components * d)
     precisions = params.precisions.reshape(params.precisions.size)
     one_scale = params.precisions.shape[1] == 1
@@ -123,17 +119,13 @@ def log2_densities(
         peaks = (LOG2_E * params.constants[k], LOG2_E * params.constants[other])
         o = p * b
         if p + 1 < count and one_scale:
-            log_density_2(seen, b, d, centres, precisions, k, other, factors, peaks, h, o, best)
+            log_density_2(seen, b, d, centres, precisions, k, other, factors, peaks, h, o)
         elif p + 1 < count:
-            precise_log_density_2(
-                seen, b, d, centres, precisions, k, other, factors, peaks, h, o, best
-            )
+            precise_log_density_2(seen, b, d, centres, precisions, k, other, factors, peaks, h, o)
         elif one_scale:
-            log_density_1(seen, b, d, centres, precisions, k, other, factors, peaks, h, o, best)
+            log_density_1(seen, b, d, centres, precisions, k, other, factors, peaks, h, o)
         else:
-            precise_log_density_1(
-                seen, b, d, centres, precisions, k, other, factors, peaks, h, o, best
-            )
+            precise_log_density_1(seen, b, d, centres, precisions, k, other, factors, peaks, h, o)
 
 
 @device

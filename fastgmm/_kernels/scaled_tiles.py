@@ -39,15 +39,12 @@ def _log_density_twin(components: int, precise: bool) -> Callable[..., None]:
         peaks: tuple[float, float],
         h: Array,
         ho: int,
-        best: Array,
     ) -> None:
         for c, k in enumerate((first, second)[:components]):
             z = x[: d * n].reshape(d, n) - centres[k * d : (k + 1) * d, None]
             scaled = z * precisions[k * d : (k + 1) * d, None] if precise else z
             value = peaks[c] + factors[c] * (scaled * z).sum(axis=0).astype(np.float64)
-            value = np.where(value > -np.inf, value, -np.inf)
-            h[ho + c * n : ho + (c + 1) * n] = value
-            best[:n] = np.maximum(best[:n], value)
+            h[ho + c * n : ho + (c + 1) * n] = np.where(value > -np.inf, value, -np.inf)
 
     return log_density
 
@@ -55,7 +52,7 @@ def _log_density_twin(components: int, precise: bool) -> Callable[..., None]:
 def _log_density(components: int, precise: bool) -> Callable[..., None]:
     """Make the E-step of one or two components: ``h = peak + factor sum_j p_j (x_j - c_j)**2``.
 
-    best = max(best, h).  Not ``precise``: without the p_j.
+    Not ``precise``: without the p_j.
     """
 
     @vector_intrinsic(_log_density_twin(components, precise))
@@ -72,18 +69,15 @@ def _log_density(components: int, precise: bool) -> Callable[..., None]:
         peaks: Any,
         h: Any,
         ho: Any,
-        best: Any,
     ) -> Any:
         k, pair = types.intp, types.UniTuple(types.float64, 2)
-        sig = types.void(x, k, k, centres, precisions, k, k, pair, pair, h, k, best)
+        sig = types.void(x, k, k, centres, precisions, k, k, pair, pair, h, k)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             emit = Emitter(context, builder, sig.args[0].dtype)
             wide = emit.widened()
-            x, centres, precisions, h, best = (
-                emit.array(sig.args[i], args[i]) for i in (0, 3, 4, 9, 11)
-            )
-            _, n, d, _, _, *numbers, factors, peaks, _, ho, _ = args
+            x, centres, precisions, h = (emit.array(sig.args[i], args[i]) for i in (0, 3, 4, 9))
+            _, n, d, _, _, *numbers, factors, peaks, _, ho = args
             each = range(components)
             starts = [builder.mul(numbers[c], d) for c in each]
             factor, peak = (
@@ -113,15 +107,12 @@ def _log_density(components: int, precise: bool) -> Callable[..., None]:
                 squares = list(map(wide.converted, found))
                 for v in range(REGISTERS):
                     row = emit.offset(b, v * emit.lanes)
-                    top = wide.load(best, row)
                     for c in each:
                         value = wide.fma(squares[c * REGISTERS + v], factor[c], peak[c])
-                        # maxima that let no NaN through
+                        # a maximum that lets no NaN through
                         number = builder.fcmp_ordered(">", value, never)
                         value = builder.select(number, value, never)
                         wide.store(h, builder.add(places[c], row), value)
-                        top = builder.select(builder.fcmp_ordered(">", value, top), value, top)
-                    wide.store(best, row, top)
                 return []
 
             emit.loop(n, [], body, step=REGISTERS * emit.lanes)

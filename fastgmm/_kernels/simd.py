@@ -33,7 +33,7 @@ from numba.extending import intrinsic, lower_builtin, lower_cast, register_model
 from .arrays import Array
 from .emitter import DOUBLE, FLOAT, INT32, Emitter
 from .emitter import LANES as LANES  # for kernels, which need nothing else from there
-from .options import JIT_DISABLED
+from .options import JIT_DISABLED, shared
 
 # A register, or a number where both will do.  To the type checker it is anything.
 Register: TypeAlias = Any
@@ -251,6 +251,46 @@ def load_own(typingctx: Any, a: Any, i: Any) -> Any:
 
 def _kind_like(x: Any) -> Lanes:
     return float64s if x.dtype == types.float64 else float64_pairs
+
+
+@shared
+def together(x: Array) -> int:
+    """Return how many numbers `splat_together` fills: eight, in float32 no less than a register.
+
+    A power of two is a long chain of operations, of which the machine sees only the next few
+    dozen.  Where registers are short the chains of two run side by side.
+    """
+    return max(8, LANES * 8 // x.itemsize)
+
+
+def _splat_together(number: float, x: Array) -> Register:
+    return np.full(together(x), number, dtype=np.float64)
+
+
+@vector_intrinsic(_splat_together)
+def splat_together(typingctx: Any, number: Any, x: Any) -> Any:
+    """Fill as many float64 as exponentials of a tile like ``x`` are worked out for at a time."""
+    kind = Lanes(types.float64, max(8, LANES * 64 // x.dtype.bitwidth))
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return kind.emitter(context, builder).splat(args[0])
+
+    return kind(types.float64, x), codegen
+
+
+def _load_as(a: Array, i: int, register: Register) -> Register:
+    return a[i : i + register.size].astype(np.float64)
+
+
+@vector_intrinsic(_load_as)
+def load_as(typingctx: Any, a: Any, i: Any, register: Any) -> Any:
+    """Load as many numbers ``a[i:]`` as a register has."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        emit = register.emitter(context, builder)
+        return emit.load(emit.array(sig.args[0], args[0]), args[1])
+
+    return register(a, types.intp, register), codegen
 
 
 def _load_like(a: Array, i: int, x: Array) -> Register:

@@ -20,13 +20,14 @@ from .simd import (
     fma,
     lane_sum,
     load,
-    load_like,
+    load_as,
     splat,
     splat_like,
+    splat_together,
     store,
+    together,
     where_less,
 )
-from .tiles import ROWS
 
 # Below any finite log-density.
 NEVER = -1e308
@@ -35,7 +36,7 @@ NEVER = -1e308
 @shared
 def tile_rows(d: int, width: int = 8) -> int:
     """Return the rows of a tile of features of ``width`` bytes: the scratch fits a near cache."""
-    rows = 8 * ROWS if d <= 128 else 4 * ROWS
+    rows = 192 if d <= 128 else 96  # multiples of ROWS
     return rows * 8 // width
 
 
@@ -112,6 +113,18 @@ def log2_density(square: Any, factor: float, peak: float) -> Any:
 
 
 @device
+def find_best(h: Array, best: Array) -> None:
+    """Write the largest of each row's log-densities h (n b,) to best (b,)."""
+    b = best.shape[0]
+    for i in range(0, b, LANES):
+        top = splat(-np.inf)
+        for p in range(0, h.shape[0], b):
+            value = load(h, p + i)
+            top = where_less(top, value, value, top)
+        store(best, i, top)
+
+
+@device
 def exponentiate(
     h: Array, best: Array, weights: Array, scale: Array, total: Array, x: Array
 ) -> float:
@@ -123,20 +136,42 @@ def exponentiate(
     for the caller to set one of them to 1.
     """
     b = best.shape[0]
-    n_components = h.shape[0] // b
-    lost = splat_like(0.0, x)
-    for i in range(0, b, lanes_of(x.itemsize)):
-        top = load_like(best, i, x)
+    step = together(x)
+    whole = b // step * step
+    zero, last = splat_together(0.0, x), splat_like(0.0, x)
+    lost = _exponentiate_rows(0, whole, step, zero, h, best, weights, scale, total, x)
+    if LANES < 8 and whole < b:  # one register more
+        lost += _exponentiate_rows(whole, b, step, last, h, best, weights, scale, total, x)
+    return lost
+
+
+@device
+def _exponentiate_rows(
+    start: int,
+    stop: int,
+    step: int,
+    zero: Any,
+    h: Array,
+    best: Array,
+    weights: Array,
+    scale: Array,
+    total: Array,
+    x: Array,
+) -> float:
+    """Do so for some rows of the tile, as many at a time as the register ``zero`` has."""
+    b, lost = best.shape[0], zero
+    for i in range(start, stop, step):
+        top = load_as(best, i, zero)
         bounded_top = where_less(NEVER, top, top, 0.0)  # -inf - 0 stays -inf, and no NaN
-        sum_ = splat_like(0.0, x)
-        for k in range(n_components):
-            value = exp2_or_0(load_like(h, k * b + i, x) - bounded_top)
-            store(h, k * b + i, value)
+        sum_ = zero
+        for p in range(i, h.shape[0], b):
+            value = exp2_or_0(load_as(h, p, zero) - bounded_top, x)
+            store(h, p, value)
             sum_ = sum_ + value
         lost = lost + where_less(sum_, 0.5, 1.0, 0.0)
         sum_ = where_less(sum_, 0.5, 1.0, sum_)
         store(total, i, sum_)
-        store(scale, i, divide(load_like(weights, i, x), sum_))
+        store(scale, i, divide(load_as(weights, i, zero), sum_))
     return lane_sum(lost)
 
 

@@ -35,7 +35,6 @@ def _log_density_twin(d: int) -> Callable[..., None]:
         peak: float,
         h: Array,
         ho: int,
-        best: Array,
     ) -> None:
         z = x[: d * n].reshape(d, n) - mean[mo : mo + d, None]
         lower = np.zeros((d, d), factor.dtype)
@@ -45,16 +44,12 @@ def _log_density_twin(d: int) -> Callable[..., None]:
             projected += shift[mo : mo + d, None]
         square = (projected**2).sum(axis=0).astype(np.float64)
         h[ho : ho + n] = np.where(square < np.inf, peak - 0.5 * LOG2_E * square, -np.inf)
-        best[:n] = np.maximum(best[:n], h[ho : ho + n])
 
     return log_density
 
 
 def _log_density(d: int) -> Callable[..., None]:
-    """Make the E-step of d features.
-
-    ``h = peak - log2(e) |T (x - mean)|**2 / 2``, best = max(best, h).
-    """
+    """Make the E-step of d features: ``h = peak - log2(e) |T (x - mean)|**2 / 2``."""
 
     @vector_intrinsic(_log_density_twin(d))
     def log_density(
@@ -69,18 +64,15 @@ def _log_density(d: int) -> Callable[..., None]:
         peak: Any,
         h: Any,
         ho: Any,
-        best: Any,
     ) -> Any:
         k = types.intp
-        sig = types.void(x, k, mean, k, factor, k, shift, types.float64, h, k, best)
+        sig = types.void(x, k, mean, k, factor, k, shift, types.float64, h, k)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             emit = Emitter(context, builder, sig.args[0].dtype)
             wide = emit.widened()
-            x, mean, factor, shift, h, best = (
-                emit.array(sig.args[i], args[i]) for i in (0, 2, 4, 6, 8, 10)
-            )
-            _, n, _, mo, _, fo, _, peak, _, ho, _ = args
+            x, mean, factor, shift, h = (emit.array(sig.args[i], args[i]) for i in (0, 2, 4, 6, 8))
+            _, n, _, mo, _, fo, _, peak, _, ho = args
             centre = [emit.load_splat(mean, emit.offset(mo, i)) for i in range(d)]
             entries = [emit.load_splat(factor, emit.offset(fo, i)) for i in range(d * (d + 1) // 2)]
             start = list[Any]()
@@ -117,11 +109,7 @@ def _log_density(d: int) -> Callable[..., None]:
                     value = wide.fma(square, minus_half, peak)
                     # a maximum that lets no NaN through
                     number = builder.fcmp_ordered(">", value, never)
-                    value = builder.select(number, value, never)
-                    wide.store(h, builder.add(ho, place), value)
-                    top = wide.load(best, place)
-                    above = builder.fcmp_ordered("<", top, value)
-                    wide.store(best, place, builder.select(above, value, top))
+                    wide.store(h, builder.add(ho, place), builder.select(number, value, never))
                 return []
 
             emit.loop(n, [], body, step=REGISTERS * emit.lanes)
@@ -152,10 +140,9 @@ def tiny_log_densities(
     consts: Array,
     shifts: Array,
     h: Array,
-    best: Array,
     d: int,
 ) -> None:
-    """Write ``log2 p_k`` of n rows for all active components to h; raise best to them."""
+    """Write ``log2 p_k`` of n rows for all active components to h."""
     size = d * (d + 1) // 2
     for p in range(active.shape[0]):
         k = active[p]
@@ -165,18 +152,18 @@ def tiny_log_densities(
                 store(h, o + i, splat(peak))
             continue
         if d == 1:
-            _log_density_1(x, n, means, m, factors, f, shifts, peak, h, o, best)
+            _log_density_1(x, n, means, m, factors, f, shifts, peak, h, o)
         elif d == 2:
-            _log_density_2(x, n, means, m, factors, f, shifts, peak, h, o, best)
+            _log_density_2(x, n, means, m, factors, f, shifts, peak, h, o)
         elif d == 3:
-            _log_density_3(x, n, means, m, factors, f, shifts, peak, h, o, best)
+            _log_density_3(x, n, means, m, factors, f, shifts, peak, h, o)
         elif d == 4:
-            _log_density_4(x, n, means, m, factors, f, shifts, peak, h, o, best)
+            _log_density_4(x, n, means, m, factors, f, shifts, peak, h, o)
         elif d == 5:
-            _log_density_5(x, n, means, m, factors, f, shifts, peak, h, o, best)
+            _log_density_5(x, n, means, m, factors, f, shifts, peak, h, o)
         elif d == 6:
-            _log_density_6(x, n, means, m, factors, f, shifts, peak, h, o, best)
+            _log_density_6(x, n, means, m, factors, f, shifts, peak, h, o)
         elif d == 7:
-            _log_density_7(x, n, means, m, factors, f, shifts, peak, h, o, best)
+            _log_density_7(x, n, means, m, factors, f, shifts, peak, h, o)
         elif d == 8:
-            _log_density_8(x, n, means, m, factors, f, shifts, peak, h, o, best)
+            _log_density_8(x, n, means, m, factors, f, shifts, peak, h, o)

@@ -17,7 +17,7 @@ from .arrays import Array
 from .exp import LOG2_E
 from .loading import lanes_of
 from .options import device, shared, strict_device
-from .simd import LANES, load, splat, store, where_less
+from .simd import LANES, load, splat, store
 from .tile import log2_density, tile_rows
 from .tiles import ROWS, first_square, front_square, next_square, tile_width
 from .tiny import MOST, tiny_log_densities
@@ -139,30 +139,25 @@ def squares(
 
 
 @device
-def begin_tile(params: Any, x: Array, best: Array, work: Array) -> None:
-    """Begin a tile with no best component."""
-    for i in range(0, best.shape[0], LANES):
-        store(best, i, splat(-np.inf))
+def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
+    """Do nothing: components share nothing."""
 
 
 @device
-def log2_densities(
-    params: Any, active: Array, x: Array, h: Array, best: Array, work: Array
-) -> None:
-    """Write log2-densities in the active components to h; raise best (b,) to them.
+def log2_densities(params: Any, active: Array, x: Array, h: Array, work: Array) -> None:
+    """Write log2-densities in the active components to h.
 
     A square that is not finite counts as infinite: log-density minus infinity.
     """
     means, centres, factors, constants, shifts = params
     n_components, d = means.shape
-    b, size, rows = best.shape[0], factor_size(d), tile_width(x.itemsize)
+    b = h.shape[0] // active.shape[0]
+    size, rows = factor_size(d), tile_width(x.itemsize)
     flat_means = centres.reshape(n_components * d)
     flat_shifts = shifts.reshape(shifts.size)
     flat_factors = factors.reshape(n_components * size)
     if d <= MOST:
-        tiny_log_densities(
-            active, x, b, flat_means, flat_factors, constants, flat_shifts, h, best, d
-        )
+        tiny_log_densities(active, x, b, flat_means, flat_factors, constants, flat_shifts, h, d)
         return
     z = work[: d * ROWS].view(centres.dtype)
     for p in range(active.shape[0]):
@@ -178,10 +173,7 @@ def log2_densities(
                 flat_factors, k * size, flat_means, k * d, x, t, b, z, flat_shifts, k * d, h, q, d
             )
             for i in range(0, rows, LANES):
-                value = log2_density(load(h, q + i), 1.0, peak)
-                store(h, q + i, value)
-                top = load(best, t + i)
-                store(best, t + i, where_less(top, value, value, top))
+                store(h, q + i, log2_density(load(h, q + i), 1.0, peak))
 
 
 @device
