@@ -6,6 +6,7 @@ N_k the masses of the pass before.  Components of less than one row are never sk
 """
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,10 +17,12 @@ from ._kernels import em_pass, pruned, pruned_tiles
 from ._kernels.bounds import Bounds
 from ._kernels.em_pass import LABEL
 from ._kernels.exp import LOG2_E
+from ._kernels.expanded import Expanded
 from ._kernels.kinds import KernelParams
 from ._kernels.pruned_tiles import RINGS
 from ._kernels.reaches import Reaches, reaches_for
 from ._kernels.scaled import Scaled
+from ._kernels.sorting import SortedScratch
 from ._kernels.tiny import MOST
 from ._kernels.triangular import Triangular, TriangularFloat32
 from ._passes import NO_WEIGHTS, Block, BlockReducer, EMPass, ReducePass
@@ -146,7 +149,7 @@ class TileByTile:
         skipped, floor = _negligible(mass, weight, n_rows)
         return reaches_for(params, skipped, float(np.log(floor)))
 
-    def scratch(self, params: KernelParams, n: int) -> pruned_tiles.Scratch:
+    def scratch(self, params: KernelParams, n: int) -> SortedScratch:
         """Return scratch for blocks of up to n rows."""
         return pruned_tiles.scratch_for(params, n)
 
@@ -156,7 +159,7 @@ class TileByTile:
         params: KernelParams,
         bounds: Reaches,
         keys: Keys,
-        scratch: pruned_tiles.Scratch,
+        scratch: SortedScratch,
         statistics: Array,
     ) -> float:
         """Add a block's statistics; return the pairs that were finished."""
@@ -169,13 +172,16 @@ class TileByTile:
 # By the kind of the parameters, and whether features are few; the figures as measured.  In float32
 # pairs cost less, which the work on lists and rows does not.
 _BY_TILE = TileByTile(row=8.0, compared=50.0)
+_BY_EXPANDED_TILE = TileByTile(row=16.0, compared=80.0)
 _WAYS: dict[tuple[type, bool], Way] = {
     (Triangular, False): RowByRow(bound=70.0, survivor=400.0),
-    (Triangular, True): TileByTile(row=5.0, compared=500.0),
+    (Triangular, True): TileByTile(row=6.0, compared=500.0),
     (TriangularFloat32, False): RowByRow(bound=100.0, survivor=700.0),
     (TriangularFloat32, True): TileByTile(row=8.0, compared=800.0),
     (Scaled, False): _BY_TILE,
     (Scaled, True): _BY_TILE,
+    (Expanded, False): _BY_EXPANDED_TILE,
+    (Expanded, True): _BY_EXPANDED_TILE,
 }
 
 
@@ -343,8 +349,8 @@ class EMPasses:
 
 def compile_kernels(structure: CovarianceStructure, dtype: np.dtype[Any]) -> None:
     """Compile, or load from the cache, what passes over rows of this type may call."""
-    for d in (MOST, MOST + 1):
-        means = readonly(np.stack([np.zeros(d), np.ones(d)]))
+    for d, distance in product((MOST, MOST + 1), (1.0, 100.0)):
+        means = readonly(np.stack([np.zeros(d), np.full(d, distance)]))
         k = len(means)
         matrices = np.broadcast_to(
             np.eye(d) if structure.has_matrices else 1.0, structure.shape(k, d)

@@ -38,14 +38,13 @@ def warmup(
     >>> fastgmm.warmup(["full"])
     """
     rng = np.random.default_rng(0)
-    rows = rng.standard_normal((64, 2)) + 8.0 * (np.arange(64) % 2)[:, None]
+    rows, cluster = rng.standard_normal((64, 2)), (np.arange(64) % 2)[:, None]
     for dtype in dtypes:
-        X = rows.astype(dtype)
+        near, far = ((rows + distance * cluster).astype(dtype) for distance in (8.0, 200.0))
         for covariance_type in covariance_types:
             model = GaussianMixture(2, covariance_type=covariance_type, random_state=0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what such data say about the model
-                for init_params in ("kmeans", "random"):
-                    model.set_params(init_params=init_params).fit(X)
-            model.predict(X)
-            compile_kernels(STRUCTURES[covariance_type], X.dtype)
+                for X, init_params in ((near, "random"), (far, "kmeans"), (near, "kmeans")):
+                    model.set_params(init_params=init_params).fit(X).predict(X)
+            compile_kernels(STRUCTURES[covariance_type], near.dtype)

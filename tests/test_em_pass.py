@@ -18,12 +18,19 @@ from scipy import special
 import fastgmm
 from fastgmm._kernels import em_pass
 from fastgmm._kernels.em_pass import COMPONENT_LOG_DENSITIES, LABEL, LOG_DENSITY, PROBABILITIES
+from fastgmm._kernels.expanded import Expanded
 from fastgmm._kernels.kinds import moments_params, second_size
+from fastgmm._kernels.scaled import Scaled
 from fastgmm._kernels.triangular import Triangular
 from fastgmm._stats import SufficientStats, flat_size
-from fastgmm._structures import STRUCTURES, Params
+from fastgmm._structures import STRUCTURES, Params, _records
 
-TYPES = tuple(STRUCTURES)
+
+class Centred(str):
+    """The name of a covariance type, for components whose squares must not be multiplied out."""
+
+
+TYPES = (*STRUCTURES, Centred("tied"), Centred("diag"), Centred("spherical"))
 SHAPES = [(1, 1), (1, 4), (2, 2), (3, 1), (3, 9), (5, 4), (8, 3), (17, 2), (33, 2)]  # d, K
 SMALL = [(1, 1), (2, 3), (5, 2)]
 ROWS = [1, 16, 17, 515]
@@ -75,7 +82,11 @@ def kernel_params(truth, dtype=np.float64):
     with np.errstate(divide="ignore"):
         log_weights = np.log(truth.weights)
     params = Params(truth.weights, truth.means, truth.covariances, factors)
-    made = structure.kernel_params(params, log_weights, dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        if isinstance(truth.covariance_type, Centred):
+            patch.setattr(_records, "_MAX_SQUARE_DISTANCE", -1.0)
+        made = structure.kernel_params(params, log_weights, dtype)
+    assert isinstance(truth.covariance_type, Centred) == isinstance(made, Scaled)
     return type(made)(*(given(field) for field in made))
 
 
@@ -423,6 +434,22 @@ def test_tied_components_far_apart_are_seen_by_the_triangular_kind():
     assert isinstance(kernel_params(apart), Triangular)
     X = np.vstack([apart.means + shift for shift in (-1.0, 0.3, 0.5)])
     check_em(X, apart)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("kind", ["tied", "diag", "spherical"])
+def test_squares_are_multiplied_out_where_that_costs_few_digits(kind):
+    """Of 500 sd from the origin a square has 250,000; up to 1000 thirteen digits are left."""
+    _, truth = problem(kind, 1, 3, 2)
+    sd = 1.0 if kind == "tied" else np.sqrt(truth.covariances.min())
+    if kind == "tied":
+        truth = truth._replace(covariances=np.eye(3))
+    for distance, expected in ((10.0, Expanded), (500.0, Scaled)):
+        means = truth.means[:1] + 2.0 * distance * sd * np.eye(2, 3)[::-1]
+        apart = truth._replace(means=means, weights=np.array([0.5, 0.5]))
+        structure = STRUCTURES[kind]
+        params = Params(*apart[:3], structure.precisions_cholesky(apart.covariances))
+        assert type(structure.kernel_params(params, np.log(apart.weights))) is expected
 
 
 GUARDED = """

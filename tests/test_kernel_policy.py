@@ -1,6 +1,7 @@
 """Numba options are in one file, and what is compiled is cached, once for each type of input."""
 
 import ast
+import importlib
 import json
 import os
 import shutil
@@ -111,6 +112,22 @@ def test_device_functions_follow_the_policy():
     # they split numbers in two, or divide before they square
     assert {"exp._exp2_by_polynomial", "exp._exp2_by_table", "exp.log_positive"} <= strict
     assert {"triangular.nearest", "scaled.nearest"} <= strict
+
+
+@pytest.mark.nojit
+def test_no_two_parameter_types_look_the_same():
+    """Numba's dispatcher knows a named tuple by its name and its fields alone.
+
+    Of two that agree in these it takes one for the other, and then works out all types anew, in
+    Python and with the interpreter's lock, in each call.
+    """
+    seen = {}
+    for path in KERNELS:
+        for value in vars(importlib.import_module(f"fastgmm._kernels.{path.stem}")).values():
+            if isinstance(value, type) and hasattr(value, "_fields"):
+                looks = value.__name__, value._fields
+                assert seen.setdefault(looks, value) is value, looks
+    assert len(seen) > 5
 
 
 # --- what is compiled --------------------------------------------------------------------------

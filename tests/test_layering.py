@@ -20,7 +20,7 @@ SCIPY = NUMPY | {"scipy"}
 
 KERNELS = frozenset(f"fastgmm._kernels.{path.stem}" for path in ROOT.glob("_kernels/*.py"))
 PARAMETER_TYPES = frozenset(
-    f"fastgmm._kernels.{name}" for name in ("kinds", "scaled", "triangular", "arrays")
+    f"fastgmm._kernels.{name}" for name in ("kinds", "scaled", "expanded", "triangular", "arrays")
 )
 NUMERICS = frozenset(
     f"fastgmm.{name}"

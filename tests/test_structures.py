@@ -8,6 +8,7 @@ from scipy import linalg
 from sklearn.mixture import GaussianMixture
 
 import fastgmm
+from fastgmm._kernels.expanded import Expanded
 from fastgmm._kernels.scaled import Scaled
 from fastgmm._kernels.triangular import Triangular
 from fastgmm._stats import SufficientStats
@@ -249,6 +250,7 @@ def test_the_kind_of_tied_kernel_follows_the_distance():
         params = Params(np.array([0.5, 0.5]), means, np.eye(2), np.eye(2))
         return type(structure.kernel_params(params, np.log([0.5, 0.5])))
 
+    assert kind(50.0) is Expanded
     assert kind(1999.0) is Scaled  # between / within = (distance / 2)^2
     assert kind(2001.0) is Triangular
 

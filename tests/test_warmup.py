@@ -9,22 +9,23 @@ import pytest
 CODE = """
 import numpy as np
 import fastgmm
-from fastgmm._kernels import em_pass, lloyd
+from fastgmm._kernels import em_pass, lloyd, pruned_tiles
 
 fastgmm.warmup([{kind!r}], [{dtype!r}])
 variants = [
     variant
-    for module in (em_pass, lloyd)
+    for module in (em_pass, lloyd, pruned_tiles)
     for entry in vars(module).values()
     for variant in getattr(entry, "variants", {{}}).values()
 ]
 before = {{variant: len(variant.overloads) for variant in variants}}
 X = np.random.default_rng(0).normal(size=(500, 5)).astype({dtype!r})
+X[:150] += {distance}
 model = fastgmm.GaussianMixture(3, covariance_type={kind!r}, random_state=0).fit(X)
 model.predict_proba(X), model.score(X), model.mahalanobis(X)
 after = {{
     variant: len(variant.overloads)
-    for module in (em_pass, lloyd)
+    for module in (em_pass, lloyd, pruned_tiles)
     for entry in vars(module).values()
     for variant in getattr(entry, "variants", {{}}).values()
 }}
@@ -35,10 +36,13 @@ print(len(after), "kernels")
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled")
-@pytest.mark.parametrize(("kind", "dtype"), [("full", "float64"), ("tied", "float32")])
-def test_warmup_compiles_what_a_fit_needs(kind, dtype):
+@pytest.mark.parametrize(
+    ("kind", "dtype", "distance"),
+    [("full", "float64", 1), ("tied", "float32", 1), ("diag", "float64", 300)],
+)
+def test_warmup_compiles_what_a_fit_needs(kind, dtype, distance):
     done = subprocess.run(
-        [sys.executable, "-c", CODE.format(kind=kind, dtype=dtype)],
+        [sys.executable, "-c", CODE.format(kind=kind, dtype=dtype, distance=distance)],
         capture_output=True,
         text=True,
         timeout=300,

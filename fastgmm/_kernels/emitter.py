@@ -115,6 +115,17 @@ class Emitter:
         place, vector, width = self._place(pointer, index, register.type.count)
         self.builder.store(self._as(vector.element, register), place, align=width)
 
+    def prefetch(self, pointer: Any, index: Any) -> None:
+        """Ask for the cache line of an element: nothing waits for it."""
+        place = self.builder.bitcast(self._at(pointer, index), ir.IntType(8).as_pointer())
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(ir.VoidType(), [place.type, INT32, INT32, INT32]),
+            "llvm.prefetch.p0",
+        )
+        # to read, into the nearest cache, data
+        self.builder.call(function, [place, *(ir.Constant(INT32, flag) for flag in (0, 3, 1))])
+
     def converted(self, register: Any) -> Any:
         """Convert a register to the type of this emitter's elements."""
         return self._as(self.element, register)

@@ -11,18 +11,20 @@ from typing import Any
 import numpy as np
 from numba.extending import overload
 
-from . import scaled, triangular
+from . import expanded, scaled, triangular
 from .arrays import Array
+from .expanded import Expanded
 from .options import JIT_DISABLED, overload_options
 from .scaled import Scaled
 from .triangular import Triangular, TriangularFloat32
 
-KernelParams = Triangular | Scaled
+KernelParams = Triangular | Scaled | Expanded
 
 _MODULES: dict[Any, Any] = {
     Triangular: triangular,
     TriangularFloat32: triangular,
     Scaled: scaled,
+    Expanded: expanded,
 }
 
 

@@ -3,38 +3,22 @@
 Without products, `lloyd.labelled_block` is faster: it reads rows as they come.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from .arrays import Array, Indices, Labels, Rows
+from .arrays import Array, Labels, Rows
 from .em_pass import regions, scratch_size, split_statistics
 from .kinds import KernelParams, add_moments, clear_moments, finish_moments
 from .loading import gather_rows
 from .options import entry
 from .simd import LANES, lane_sum, splat, use_wide_registers
-from .sorting import sort_rows
+from .sorting import SortedScratch, sort_rows, sorted_scratch
 from .tile import add_all, choose_rows, choose_weights, padded, tile_rows
 
 
-class Scratch(NamedTuple):
-    """Memory for blocks of up to n rows."""
-
-    numbers: Array  # as the fused pass wants it
-    starts: Indices  # (K + 1,)
-    order: Indices  # (n,)
-    chosen: Indices  # (tile_rows,)
-
-
-def scratch_for(params: KernelParams, n: int) -> Scratch:
+def scratch_for(params: KernelParams, n: int) -> SortedScratch:
     """Return scratch for blocks of up to n rows."""
     n_components, d = map(int, params.means.shape)
-    return Scratch(
-        np.empty(scratch_size(params)),
-        np.empty(n_components + 1, np.int32),
-        np.empty(n, np.int32),
-        np.empty(tile_rows(d), np.int32),
-    )
+    return sorted_scratch(scratch_size(params), n_components, n, tile_rows(d))
 
 
 @entry

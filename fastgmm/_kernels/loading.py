@@ -202,6 +202,37 @@ def _transposed(emit: Emitter, block: list[Any]) -> list[Any]:
     return block
 
 
+def _prefetch(data: Array, place: int) -> None:
+    pass
+
+
+@vector_intrinsic(_prefetch)
+def prefetch(typingctx: Any, data: Any, place: Any) -> Any:
+    """Ask for the cache line of ``data[place]``."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        emit = Emitter(context, builder)
+        emit.prefetch(emit.array(sig.args[0], args[0]), args[1])
+        return context.get_dummy_value()
+
+    return types.void(data, types.intp), codegen
+
+
+@device
+def prefetch_rows(data: Array, index: Indices, start: int, stop: int, d: int) -> None:
+    """Ask for the rows of d features that ``index[start:stop]`` numbers.
+
+    Rows that lie here and there are not what a processor would guess: without this a tile waits for
+    each of them.
+    """
+    line = 64 // data.itemsize
+    for i in range(start, min(stop, index.shape[0])):
+        first = int(index[i]) * d
+        for j in range(0, d, line):
+            prefetch(data, first + j)
+        prefetch(data, first + d - 1)
+
+
 @device
 def gather_rows(data: Array, index: Indices, n: int, d: int, x: Array, stride: int) -> None:
     """Transpose n rows, a multiple of the lanes, numbered by ``index``: ``x[stride*j + i]``."""

@@ -19,7 +19,7 @@ from .arrays import Array, Indices, Labels, Rows
 from .bounds import ABREAST, survivors
 from .em_pass import split_statistics
 from .exp import LN2, LOG2_E, LOWEST, exp2_or_0, log_positive
-from .loading import gather_rows, lanes_of
+from .loading import gather_rows, lanes_of, prefetch_rows
 from .moments import add_blocks, cells_size
 from .options import device, entry
 from .simd import (
@@ -126,6 +126,7 @@ def _list_survivors(data: Rows, params: Any, bounds: Any, scratch: Any, limit: i
         for t in range(starts[j], starts[j + 1], whole):
             rows = min(whole, starts[j + 1] - t)
             _choose(scratch.order, t, rows, whole, chosen)
+            prefetch_rows(data, scratch.order, t + rows, t + rows + whole, d)
             _log2_densities(params, j, data, chosen, x, scratch.work, own)
             for i in range(rows):
                 best[chosen[i]] = own[i]
@@ -160,7 +161,7 @@ def _list_survivors(data: Rows, params: Any, bounds: Any, scratch: Any, limit: i
 @device
 def _finish_survivors(data: Rows, params: Any, scratch: Any, labels: Labels) -> None:
     """Write the log2-densities of all pairs; each row's best one and its component."""
-    n_components = params.means.shape[0]
+    n_components, d = params.means.shape
     lists, heights, chosen = scratch.lists, scratch.heights, scratch.chosen
     starts, counts, own_first = scratch.counts[0], scratch.counts[1], scratch.counts[2]
     best, found = scratch.by_row[0], scratch.tile[0]
@@ -175,6 +176,7 @@ def _finish_survivors(data: Rows, params: Any, scratch: Any, labels: Labels) -> 
             stop = own_first[k] if t < own_first[k] else counts[k]
             rows = min(whole, stop - t)
             _choose(lists[k], t, rows, whole, chosen)
+            prefetch_rows(data, lists[k], t + rows, min(t + rows + whole, counts[k]), d)
             _log2_densities(params, k, data, chosen, scratch.x, scratch.work, found)
             for i in range(rows):
                 heights[k, t + i] = found[i]

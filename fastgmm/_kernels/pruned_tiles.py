@@ -9,7 +9,7 @@ goes through the functions of the dense pass, with the components that are left.
 What is skipped is a function of the rows, the parameters and the keys they are sorted by alone.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,11 +25,11 @@ from .kinds import (
     log2_densities,
     nearest,
 )
-from .loading import gather_rows
+from .loading import gather_rows, prefetch_rows
 from .options import device, entry
 from .scaled import ABREAST
 from .simd import LANES, fma, lane_sum, load, root, splat, store, use_wide_registers, where_less
-from .sorting import sort_rows
+from .sorting import SortedScratch, sort_rows, sorted_scratch
 from .tile import (
     NEVER,
     add_all,
@@ -46,26 +46,12 @@ from .tile import (
 RINGS = 8
 _RINGS_PER_UNIT = 2.5  # distances from the own component spread by about 0.7, whatever d
 # Rows of a tile: few, so that they have few neighbours.
-TILE = 2 * ABREAST
+TILE = 64
 
 
-class Scratch(NamedTuple):
-    """Memory for blocks of up to n rows."""
-
-    numbers: Array  # as the dense pass wants it
-    starts: Indices  # (K RINGS + 1,)
-    order: Indices  # (n,)
-    chosen: Indices  # (TILE,)
-
-
-def scratch_for(params: KernelParams, n: int) -> Scratch:
+def scratch_for(params: KernelParams, n: int) -> SortedScratch:
     """Return scratch for blocks of up to n rows."""
-    return Scratch(
-        np.empty(scratch_size(params)),
-        np.empty(len(params.means) * RINGS + 1, np.int32),
-        np.empty(n, np.int32),
-        np.empty(TILE, np.int32),
-    )
+    return sorted_scratch(scratch_size(params), len(params.means) * RINGS, n, TILE)
 
 
 @device
@@ -180,6 +166,7 @@ def pruned_tiles_block(
             tile_weights, scale, total = whole_weights[:b], whole_scale[:b], whole_total[:b]
             choose_rows(order, start, rows, b, chosen)
             gather_rows(data, chosen, b, d, x, b)
+            prefetch_rows(data, order, start + rows, start + rows + TILE, d)
             choose_weights(weights, chosen, rows, tile_weights)
             begin_tile(params, x, b, work)
             begin, count = 0, 1  # the own component; then those that it leaves in reach

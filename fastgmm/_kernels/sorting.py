@@ -1,9 +1,30 @@
 """Rows in the order of their likely components: what the passes that skip pairs begin with."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-from .arrays import Indices, Labels
+from .arrays import Array, Indices, Labels
 from .options import device
+
+
+class SortedScratch(NamedTuple):
+    """Memory for blocks of up to n rows that are sorted by L labels, and taken tile by tile."""
+
+    numbers: Array  # as the dense pass wants it
+    starts: Indices  # (L + 1,)
+    order: Indices  # (n,)
+    chosen: Indices  # the rows of a tile
+
+
+def sorted_scratch(numbers: int, n_labels: int, n: int, tile: int) -> SortedScratch:
+    """Return scratch for blocks of up to n rows."""
+    return SortedScratch(
+        np.empty(numbers),
+        np.empty(n_labels + 1, np.int32),
+        np.empty(n, np.int32),
+        np.empty(tile, np.int32),
+    )
 
 
 @device

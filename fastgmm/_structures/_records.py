@@ -5,9 +5,14 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .._kernels.expanded import Expanded, expand
 from .._kernels.scaled import Scaled
 from .._kernels.triangular import Triangular, TriangularFloat32, pack
-from ._base import Array
+from ._base import Array, Params
+
+# Multiplying out the squares of deviations loses as many digits as (distance of a centre from
+# the origin / sd)^2 has: 13 of 16 are left up to here.
+_MAX_SQUARE_DISTANCE = 1e3
 
 
 def readonly(array: Array, dtype: DTypeLike = np.float64) -> Array:
@@ -20,6 +25,12 @@ def readonly(array: Array, dtype: DTypeLike = np.float64) -> Array:
 def constants_of(log_weights: Array, log_determinants: Array, d: int) -> Array:
     """Return the constants (K,) of the log-densities, log-weights included."""
     return readonly(log_weights + log_determinants - 0.5 * d * math.log(2.0 * math.pi))
+
+
+def centre_of(params: Params) -> Array:
+    """Return the mean of the mixture (d,)."""
+    centre: Array = params.weights @ params.means / params.weights.sum()
+    return centre
 
 
 def triangular(means: Array, factors: Array, constants: Array) -> Triangular:
@@ -42,15 +53,33 @@ def triangular_float32(means: Array, factors: Array, constants: Array) -> Triang
     )
 
 
-def unwhitened(means: Array, precisions: Array, constants: Array, moments: int) -> Scaled:
-    """Return components with precisions (K, d) or (K, 1); moments: how many are gathered."""
+def unwhitened(
+    means: Array, precisions: Array, constants: Array, moments: int, origin: Array
+) -> Scaled | Expanded:
+    """Return components with precisions (K, d) or (K, 1); moments: how many are gathered.
+
+    origin : (d,), near which the components may be.
+    """
     shared = readonly(means)
-    return Scaled(
+    params = Scaled(
         means=shared,
         centres=shared,
         precisions=readonly(precisions),
         constants=constants,
         factor=readonly(np.empty((0, 0))),
-        origin=readonly(np.empty(0)),
+        origin=readonly(origin),
         moments=readonly(np.empty(moments)),
     )
+    return expanded_if_near(params, means - origin)
+
+
+def expanded_if_near(params: Scaled, offsets: Array) -> Scaled | Expanded:
+    """Return parameters whose squares are multiplied out, where that costs few digits.
+
+    offsets : (K, d), the centres as the density sees them, from the origin of the rows it sees.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = (params.precisions * offsets**2).sum(axis=1)
+    if not squares.max() <= _MAX_SQUARE_DISTANCE:
+        return params
+    return expand(params, offsets, squares)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .._kernels.expanded import Expanded
 from .._kernels.kinds import KernelParams
 from .._kernels.scaled import Scaled
 from .._stats import SufficientStats, unpack
@@ -15,7 +16,7 @@ from ._matrices import (
     inverse_cholesky,
     reverse_cholesky,
 )
-from ._records import constants_of, readonly, triangular
+from ._records import centre_of, constants_of, expanded_if_near, readonly, triangular
 
 # Total scatter minus between-component scatter loses as many digits as (separation / sd)^2 has;
 # beyond this ratio tied covariances are pooled from moments about the components' own means.
@@ -133,17 +134,17 @@ class TiedByParts(Tied):
     needs_scatter = False
 
 
-def _whitened(params: Params, factor: Array, constants: Array) -> Scaled | None:
+def _whitened(params: Params, factor: Array, constants: Array) -> Scaled | Expanded | None:
     """Return what kernels read that whiten rows once for all components, or None.
 
     Whitened centres that lie far apart tell that subtracting them would cost digits.
     """
-    origin = params.weights @ params.means / params.weights.sum()
+    origin = centre_of(params)
     centres = (params.means - origin) @ factor.T
     between = (params.weights[:, None] * centres**2).sum(axis=0).max()
     if not between <= _MAX_BETWEEN_TO_WITHIN:
         return None
-    return Scaled(
+    scaled = Scaled(
         means=readonly(params.means),
         centres=readonly(centres),
         precisions=readonly(np.ones((len(centres), 1))),
@@ -152,6 +153,7 @@ def _whitened(params: Params, factor: Array, constants: Array) -> Scaled | None:
         origin=readonly(origin),
         moments=readonly(np.empty(0)),
     )
+    return expanded_if_near(scaled, centres)
 
 
 def _within(scatter: Scatter, stats: SufficientStats, mass: Array) -> Array:
