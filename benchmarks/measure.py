@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+PAUSE = 0.3  # seconds
+
 
 def seconds(function, *args):
     """Time one call."""
@@ -29,12 +31,14 @@ def pass_seconds(fit, *args):
 def interleave(functions, rounds):
     """Call each function once a round, each round starting with another one; list the results.
 
-    A shared machine drifts within minutes: only figures of one round may be compared.
+    A shared machine drifts within minutes: only figures of one round may be compared.  Before each
+    call comes a pause: pools of BLAS and OpenMP threads spin for a while after their last work.
     """
     results = {name: [] for name in functions}
     names = list(functions)
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
+            time.sleep(PAUSE)
             results[name].append(functions[name]())
     return results
 
@@ -43,9 +47,7 @@ def matrix_product_rate(threads, size=3000):
     """Flops a second of the machine's own float64 matrix product."""
     a, b = np.random.default_rng(0).normal(size=(2, size, size))
     with threadpool_limits(threads, user_api="blas"):
-        rate = 2 * size**3 / seconds(np.matmul, a, b)
-    time.sleep(0.3)  # BLAS threads spin for a while and would slow what comes next
-    return rate
+        return 2 * size**3 / seconds(np.matmul, a, b)
 
 
 def run_python(code, *args, env=None):

@@ -25,6 +25,7 @@ from pruned_passes import (
 from fastgmm._kernels import pruned_tiles
 from fastgmm._kernels.pruned_tiles import RINGS, TILE
 from fastgmm._kernels.reaches import separations
+from fastgmm._kernels.sorting import SortedScratch
 from fastgmm._passes import EMPass
 from fastgmm._pruning import TileByTile, way_for
 from fastgmm._stats import SufficientStats
@@ -194,7 +195,7 @@ def test_the_block_keeps_to_its_scratch_and_does_not_see_what_was_there(kind, we
     def block(scratch):
         flat, keys = np.zeros(EMPass(params).size), np.zeros(n, np.uint16)
         pairs = pruned_tiles.pruned_tiles_block(
-            X, params, weights, bounds, keys, pruned_tiles.Scratch(*scratch), flat
+            X, params, weights, bounds, keys, SortedScratch(*scratch), flat
         )
         return flat, keys, pairs
 

@@ -24,7 +24,7 @@ from .expanded_tiles import (
     log_density_4,
 )
 from .options import device, shared
-from .scaled import ABREAST, Scaled
+from .scaled import ABREAST, Scaled, whiten
 from .simd import LANES, fma, lane_sum, load, splat, store, where_less
 from .tile import tile_rows
 
@@ -90,7 +90,7 @@ def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
             store(x, i, z)
             store(work, i, z)
     if params.factor.shape[0] > 0:
-        _whiten(params.factor, x, b, work)
+        whiten(params.factor, work, b)
     alone = n_features == 2 * d
     if not alone:
         for i in range(0, b, LANES):
@@ -102,25 +102,6 @@ def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
                 store(work, out + j * b, y * y)
             else:
                 store(work, out, fma(y, y, load(work, out)))
-
-
-@device
-def _whiten(factor: Array, z: Array, b: int, out: Array) -> None:
-    """Write factor z to out (d b,); factor is lower triangular."""
-    for i in range(factor.shape[0]):
-        for t in range(0, b, ABREAST):
-            y0, y1, y2, y3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-            for j in range(i + 1):
-                place, entry = j * b + t, factor[i, j]
-                y0 = fma(load(z, place), entry, y0)
-                y1 = fma(load(z, place + LANES), entry, y1)
-                y2 = fma(load(z, place + 2 * LANES), entry, y2)
-                y3 = fma(load(z, place + 3 * LANES), entry, y3)
-            place = i * b + t
-            store(out, place, y0)
-            store(out, place + LANES, y1)
-            store(out, place + 2 * LANES, y2)
-            store(out, place + 3 * LANES, y3)
 
 
 @device

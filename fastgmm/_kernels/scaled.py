@@ -54,23 +54,22 @@ def rows_together(params: Any) -> int:
 
 
 @device
-def _whiten(factor: Array, origin: Array, x: Array, b: int, out: Array) -> None:
-    """Write factor (x - origin) to out (d b,); factor is lower triangular."""
-    d = factor.shape[0]
-    for i in range(d):
+def whiten(factor: Array, z: Array, b: int) -> None:
+    """Multiply rows z, transposed (d b,), by a lower triangular factor, in place."""
+    for i in range(factor.shape[0] - 1, -1, -1):
         for t in range(0, b, ABREAST):
             y0, y1, y2, y3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
             for j in range(i + 1):
-                place = j * b + t
-                y0 = fma(load(x, place) - origin[j], factor[i, j], y0)
-                y1 = fma(load(x, place + LANES) - origin[j], factor[i, j], y1)
-                y2 = fma(load(x, place + 2 * LANES) - origin[j], factor[i, j], y2)
-                y3 = fma(load(x, place + 3 * LANES) - origin[j], factor[i, j], y3)
+                place, entry = j * b + t, factor[i, j]
+                y0 = fma(load(z, place), entry, y0)
+                y1 = fma(load(z, place + LANES), entry, y1)
+                y2 = fma(load(z, place + 2 * LANES), entry, y2)
+                y3 = fma(load(z, place + 3 * LANES), entry, y3)
             place = i * b + t
-            store(out, place, y0)
-            store(out, place + LANES, y1)
-            store(out, place + 2 * LANES, y2)
-            store(out, place + 3 * LANES, y3)
+            store(z, place, y0)
+            store(z, place + LANES, y1)
+            store(z, place + 2 * LANES, y2)
+            store(z, place + 3 * LANES, y3)
 
 
 @device
@@ -95,7 +94,11 @@ def squares_abreast(x: Array, b: int, t: int, centres: Array, k: int) -> Any:
 def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
     """Whiten the rows of a tile, if there is a factor."""
     if params.factor.shape[0] > 0:
-        _whiten(params.factor, params.origin, x, b, work)
+        for j in range(params.means.shape[1]):
+            place = params.origin[j]
+            for i in range(j * b, (j + 1) * b, LANES):
+                store(work, i, load(x, i) - place)
+        whiten(params.factor, work, b)
 
 
 @device
