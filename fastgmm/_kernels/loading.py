@@ -226,7 +226,7 @@ def prefetch_rows(data: Array, index: Indices, start: int, stop: int, d: int) ->
     each of them.
     """
     line = 64 // data.itemsize
-    for i in range(start, min(stop, index.shape[0])):
+    for i in range(start, stop):
         first = int(index[i]) * d
         for j in range(0, d, line):
             prefetch(data, first + j)

@@ -126,7 +126,8 @@ def _list_survivors(data: Rows, params: Any, bounds: Any, scratch: Any, limit: i
         for t in range(starts[j], starts[j + 1], whole):
             rows = min(whole, starts[j + 1] - t)
             _choose(scratch.order, t, rows, whole, chosen)
-            prefetch_rows(data, scratch.order, t + rows, t + rows + whole, d)
+            last = min(t + rows + whole, starts[n_components])
+            prefetch_rows(data, scratch.order, t + rows, last, d)
             _log2_densities(params, j, data, chosen, x, scratch.work, own)
             for i in range(rows):
                 best[chosen[i]] = own[i]

@@ -166,7 +166,7 @@ def pruned_tiles_block(
             tile_weights, scale, total = whole_weights[:b], whole_scale[:b], whole_total[:b]
             choose_rows(order, start, rows, b, chosen)
             gather_rows(data, chosen, b, d, x, b)
-            prefetch_rows(data, order, start + rows, start + rows + TILE, d)
+            prefetch_rows(data, order, start + rows, min(start + rows + TILE, n), d)
             choose_weights(weights, chosen, rows, tile_weights)
             begin_tile(params, x, b, work)
             begin, count = 0, 1  # the own component; then those that it leaves in reach
