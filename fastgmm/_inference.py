@@ -22,7 +22,7 @@ from ._passes import (
 )
 from ._rules import log_weights
 from ._sources import UnfitRow, check_any_weight
-from ._structures import STRUCTURES, CovarianceStructure, Params
+from ._structures import STRUCTURES, CovarianceStructure, Params, distance_params
 from ._threads import Workers
 from ._validation import params_of, unfit_message
 
@@ -123,11 +123,8 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         distance : ndarray of shape (n_samples, n_components)
             ``sqrt((x - mean_k)^T precision_k (x - mean_k))``: standard deviations.
         """
-        params = self._unweighted_params()
-        zeros = np.zeros(len(self.means_))
-        zeros.flags.writeable = False
-        bare = params._replace(constants=zeros)
-        densities: Any = self._map(X, COMPONENT_LOG_DENSITIES, bare)
+        params = distance_params(self._unweighted_params())
+        densities: Any = self._map(X, COMPONENT_LOG_DENSITIES, params)
         if not isinstance(densities, np.ndarray):  # lazy: nothing is there to be overwritten
             lazy: NDArray[Any] = np.sqrt(2.0 * np.abs(densities))
             return lazy

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .._kernels.expanded import Expanded, expand
+from .._kernels.kinds import KernelParams
 from .._kernels.scaled import Scaled
 from .._kernels.triangular import Triangular, TriangularFloat32, pack
 from ._base import Array, Params
@@ -83,3 +84,12 @@ def expanded_if_near(params: Scaled, offsets: Array) -> Scaled | Expanded:
     if not squares.max() <= _MAX_SQUARE_DISTANCE:
         return params
     return expand(params, offsets, squares)
+
+
+def distance_params(params: KernelParams) -> KernelParams:
+    """Return parameters whose log-densities are minus half the square distances.
+
+    Squares are of differences, so that distances near 0 keep their digits.
+    """
+    centred = Scaled(*params[:-1]) if isinstance(params, Expanded) else params
+    return centred._replace(constants=readonly(np.zeros(len(params.means))))
