@@ -54,9 +54,9 @@ def labels_of(X, truth):
     return source_of(X, None, 1).map_rows(MapPass(kernel_params_of(truth), LABEL, None))
 
 
-def least_unit(truth):
-    """What `assert_same` may measure in: the smallest standard deviation there is, or less."""
-    return 0.3 if isinstance(kernel_params_of(truth), Expanded) else 1e-3
+def unit_of_means(truth):
+    """What `assert_same` measures small shifts in: below any standard deviation of a `mixture`."""
+    return 0.5 if isinstance(kernel_params_of(truth), Expanded) else 1e-3
 
 
 class Both(NamedTuple):
@@ -82,17 +82,20 @@ def both(X, truth, weights=None, keys=None, n_threads=2):
     return Both(dense, pruned, found, flat[-2] / flat[-1])
 
 
-def assert_same(dense, stats, tol=1e-12, least=1e-3):
+def assert_same(dense, stats, tol=1e-12, sd=1e-3):
     """Each component's mass, and its parameters in units of its own size.
 
-    least : of that unit.  Where squares are multiplied out (`Expanded`) a mean has the digits that
-    a standard deviation has, but its small shift from the last pass to this has fewer.
+    sd : what a mean is measured in, where its shift from the last pass to this is smaller: where
+    squares are multiplied out (`Expanded`) that shift is a difference of sums about the origin.
     """
     assert_allclose(stats.log_likelihood, dense.log_likelihood, rtol=1e-13)
     assert_allclose(stats.weight, dense.weight, rtol=1e-14)
     assert_allclose(stats.mass, dense.mass, rtol=tol)
     alive = dense.mass > 0
-    for got, expected in ((stats.first, dense.first), (stats.second, dense.second)):
+    for least, got, expected in (
+        (sd, stats.first, dense.first),
+        (1e-3, stats.second, dense.second),
+    ):
         means = got[alive] / stats.mass[alive, None]
         truth = expected[alive] / dense.mass[alive, None]
         # tied covariances want no second moments

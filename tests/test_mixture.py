@@ -373,3 +373,14 @@ def test_a_fit_that_fails_changes_nothing(fitted_before, params, change, match):
         model.fit(X, sample_weight=weights)
     assert list(vars(model)) == list(before)
     assert all(vars(model)[name] is value for name, value in before.items())
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_means_of_any_layout_begin_a_fit(kind):
+    X = np.random.RandomState(0).standard_normal((60, 3))
+    model = GaussianMixture(2, covariance_type=kind, means_init=X[:2], random_state=0, tol=0.1)
+    expected = model.fit(X).means_
+    model.set_params(means_init=np.asfortranarray(X[:2])).fit(X)
+    assert_array_equal(model.means_, expected)
+    model.means_ = np.asfortranarray(expected)
+    assert model.predict(X).shape == (60,)

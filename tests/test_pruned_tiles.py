@@ -16,10 +16,10 @@ from pruned_passes import (
     both,
     kernel_params_of,
     labels_of,
-    least_unit,
     mixture,
     source_of,
     stages,
+    unit_of_means,
 )
 
 from fastgmm._kernels import pruned_tiles
@@ -50,13 +50,13 @@ def test_nothing_that_counts_is_skipped(kind, d, k, distance, weighted):
     rng = np.random.RandomState(1)
     weights = rng.uniform(0, 3, len(X)) * (rng.uniform(size=len(X)) > 0.2) if weighted else None
     dense, stats, keys, share = both(X, truth, weights)
-    assert_same(dense, stats, least=least_unit(truth))
+    assert_same(dense, stats, sd=unit_of_means(truth))
     assert_array_equal(keys // RINGS, labels_of(X, truth))
     assert 1.0 / k <= share * (1.0 + 1e-12)
     assert share <= 1.0
     # and once more, with rows sorted by how far out they are
     dense, stats, again, later = both(X, truth, weights, keys=keys)
-    assert_same(dense, stats, least=least_unit(truth))
+    assert_same(dense, stats, sd=unit_of_means(truth))
     assert_array_equal(again, keys)
     assert later <= share * 1.01
 

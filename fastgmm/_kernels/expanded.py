@@ -1,4 +1,4 @@
-"""The scale kind with its squares multiplied out: one multiply-add for each pair and feature.
+"""The scale kind with its squares multiplied out: a product of coefficients with features.
 
 A Gaussian belongs to the exponential family: its log-density is linear in features and squares,
 ``log2 N_k(x) = a_k0 + sum_j a_kj phi_j(y)`` with phi the features of y and either the square of
@@ -24,8 +24,8 @@ from .expanded_tiles import (
     log_density_4,
 )
 from .options import device, shared
-from .scaled import ABREAST, Scaled, whiten
-from .simd import LANES, fma, lane_sum, load, splat, store, where_less
+from .scaled import ABREAST, Scaled, weigh, whiten
+from .simd import LANES, fma, load, splat, store, where_less
 from .tile import tile_rows
 
 # Squares that overflow weigh nothing, and nothing times infinity is NaN.
@@ -53,7 +53,7 @@ def expand(params: Scaled, offsets: Array, squares: Array) -> Expanded:
     """
     constants = (params.constants - 0.5 * squares)[:, None]
     parts = (constants, params.precisions * offsets, -0.5 * params.precisions)
-    coefficients = LOG2_E * np.concatenate(parts, axis=1)
+    coefficients = np.ascontiguousarray(LOG2_E * np.concatenate(parts, axis=1))
     coefficients.flags.writeable = False
     return Expanded(*params, coefficients=coefficients)
 
@@ -138,17 +138,6 @@ def clear_moments(params: Any, work: Array) -> None:
 
 
 @device
-def _weigh(h: Array, start: int, scale: Array) -> float:
-    """Multiply a component's h by scale; return the sum."""
-    total = splat(0.0)
-    for i in range(0, scale.shape[0], LANES):
-        weight = load(h, start + i) * load(scale, i)
-        store(h, start + i, weight)
-        total = total + weight
-    return lane_sum(total)
-
-
-@device
 def add_moments(
     params: Any,
     active: Array,
@@ -168,19 +157,20 @@ def add_moments(
     features, counted = work, n_features
     if params.factor.shape[0] > 0:
         features, counted = x, d
-    for i in range(d * b, n_features * b, LANES):
-        square = load(work, i)
-        store(work, i, where_less(square, _LARGEST, square, _LARGEST))
+    else:
+        for i in range(d * b, n_features * b, LANES):
+            square = load(work, i)
+            store(work, i, where_less(square, _LARGEST, square, _LARGEST))
     for p in range(0, active.shape[0] - 1, 2):
         one, other = active[p] * size, active[p + 1] * size
-        here, there = _weigh(h, p * b, scale), _weigh(h, (p + 1) * b, scale)
+        here, there = weigh(h, p * b, scale), weigh(h, (p + 1) * b, scale)
         cells[one + n_features] += here
         cells[other + n_features] += there
         if here + there != 0.0:  # else all the rest would be exact zeros
             add_moments_of_two(features, b, counted, h, p * b, cells, one, other)
     if active.shape[0] % 2 == 1:
         p = active.shape[0] - 1
-        one, here = active[p] * size, _weigh(h, p * b, scale)
+        one, here = active[p] * size, weigh(h, p * b, scale)
         cells[one + n_features] += here
         if here != 0.0:
             add_moments_of_one(features, b, counted, h, p * b, cells, one)

@@ -1,4 +1,4 @@
-"""One name for what the two kinds of kernels have in common.
+"""One name for what the kinds of kernels have in common.
 
 Numba resolves these calls by the type of ``params`` when it compiles, so a pass is written once
 and contains no test of the kind.  Without compilation the same table decides at run time.

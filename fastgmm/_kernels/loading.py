@@ -202,6 +202,9 @@ def _transposed(emit: Emitter, block: list[Any]) -> list[Any]:
     return block
 
 
+_ASKED_FOR = 1 << 14  # bytes
+
+
 def _prefetch(data: Array, place: int) -> None:
     pass
 
@@ -223,10 +226,10 @@ def prefetch_rows(data: Array, index: Indices, start: int, stop: int, d: int) ->
     """Ask for the rows of d features that ``index[start:stop]`` numbers.
 
     Rows that lie here and there are not what a processor would guess: without this a tile waits for
-    each of them.
+    each of them.  No more are asked for than the nearest cache has room for.
     """
     line = 64 // data.itemsize
-    for i in range(start, stop):
+    for i in range(start, min(stop, start + _ASKED_FOR // (d * data.itemsize))):
         first = int(index[i]) * d
         for j in range(0, d, line):
             prefetch(data, first + j)

@@ -177,7 +177,7 @@ def _finish_survivors(data: Rows, params: Any, scratch: Any, labels: Labels) -> 
             stop = own_first[k] if t < own_first[k] else counts[k]
             rows = min(whole, stop - t)
             _choose(lists[k], t, rows, whole, chosen)
-            prefetch_rows(data, lists[k], t + rows, min(t + rows + whole, counts[k]), d)
+            prefetch_rows(data, lists[k], t + rows, min(t + rows + whole, stop), d)
             _log2_densities(params, k, data, chosen, scratch.x, scratch.work, found)
             for i in range(rows):
                 heights[k, t + i] = found[i]

@@ -37,7 +37,7 @@ class Scaled(NamedTuple):
     precisions: Array  # (K, d), or (K, 1) for one scale in every direction
     constants: Array  # (K,)
     factor: Array  # (d, d) lower triangular, to whiten rows with; (0, 0) for none
-    origin: Array  # (d,), subtracted before whitening
+    origin: Array  # (d,), subtracted before whitening, or where squares are multiplied out
     moments: Array  # (m,): only its length counts, the second moments of a component: d, 1 or 0
 
 
@@ -141,6 +141,17 @@ def clear_moments(params: Any, work: Array) -> None:
 
 
 @device
+def weigh(h: Array, start: int, scale: Array) -> float:
+    """Multiply a component's h, from ``start`` on, by scale (b,); return the sum."""
+    total = splat(0.0)
+    for i in range(0, scale.shape[0], LANES):
+        weight = load(h, start + i) * load(scale, i)
+        store(h, start + i, weight)
+        total = total + weight
+    return lane_sum(total)
+
+
+@device
 def add_moments(
     params: Any,
     active: Array,
@@ -159,12 +170,7 @@ def add_moments(
     cells, size = work[d * tile_rows(d) :], cells_size(d, both)
     for p in range(active.shape[0]):
         k, o = active[p], p * b
-        total = splat(0.0)
-        for i in range(0, b, LANES):
-            weight = load(h, o + i) * load(scale, i)
-            store(h, o + i, weight)
-            total = total + weight
-        here = lane_sum(total)
+        here = weigh(h, o, scale)
         mass[k] += here
         if here != 0.0:  # else all the rest would be exact zeros
             scaled_tiles.add_moments(x, b, means, k * d, h, o, cells, k * size, d, both)

@@ -13,8 +13,9 @@ Arrays are one-dimensional and C-contiguous.  Loads and stores are unaligned ope
 ``LANES`` elements: the caller keeps ``i + LANES <= a.size``; bounds checking cannot see them.
 Numbers mix freely with registers (they are broadcast).
 
-A register of float32 holds twice as many.  What comes of float32 tiles is read with ``load_like``,
-as pairs of float64 registers, and parts of the work on it are done in float32 in between.
+A register of float32 holds twice as many.  What comes of float32 tiles is read with ``load_like``
+or ``load_as``, as pairs of float64 registers, and parts of the work on it are done in float32 in
+between.
 
 Without compilation the same names are plain functions on arrays of ``LANES`` numbers, the twins.
 """

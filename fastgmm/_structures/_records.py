@@ -12,7 +12,8 @@ from .._kernels.triangular import Triangular, TriangularFloat32, pack
 from ._base import Array, Params
 
 # Multiplying out the squares of deviations loses as many digits as (distance of a centre from
-# the origin / sd)^2 has: 13 of 16 are left up to here.
+# the origin / sd)^2 has: 13 of 16 are left up to here.  Should a pass shrink a component's sd a
+# lot, its new variance loses more by the same rule; the next pass sees that and mends it.
 _MAX_SQUARE_DISTANCE = 1e3
 
 
@@ -30,7 +31,10 @@ def constants_of(log_weights: Array, log_determinants: Array, d: int) -> Array:
 
 def centre_of(params: Params) -> Array:
     """Return the mean of the mixture (d,)."""
-    centre: Array = params.weights @ params.means / params.weights.sum()
+    with np.errstate(over="ignore", invalid="ignore"):
+        # no call of BLAS, whose digits may depend on its threads, and on the layout of the means
+        centre: Array = (params.weights[:, None] * readonly(params.means)).sum(axis=0)
+        centre /= params.weights.sum()
     return centre
 
 
@@ -71,7 +75,9 @@ def unwhitened(
         origin=readonly(origin),
         moments=readonly(np.empty(moments)),
     )
-    return expanded_if_near(params, means - origin)
+    with np.errstate(over="ignore", invalid="ignore"):
+        offsets = shared - origin
+    return expanded_if_near(params, offsets)
 
 
 def expanded_if_near(params: Scaled, offsets: Array) -> Scaled | Expanded:
