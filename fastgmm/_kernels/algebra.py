@@ -11,6 +11,8 @@ import numpy as np
 from .arrays import Array
 from .options import device, entry
 
+_EPSILON = 2.0**-52
+
 
 @entry
 def central_covariances(
@@ -38,7 +40,11 @@ def central_covariances(
 
 @device
 def _cholesky(matrix: Array, lower: Array) -> bool:
-    """Write the lower Cholesky factor of a matrix (d, d); return whether there is one."""
+    """Write the lower Cholesky factor of a matrix (d, d); return whether there is one.
+
+    A pivot that is rounding alone counts as 0: of a feature that is there twice, it is the
+    processor that decides on which side of 0 it comes out.
+    """
     d = matrix.shape[0]
     for i in range(d):
         for j in range(i + 1):
@@ -48,7 +54,7 @@ def _cholesky(matrix: Array, lower: Array) -> bool:
             value = matrix[i, j] - total
             if j < i:
                 lower[i, j] = value / lower[j, j]
-            elif 0.0 < value < np.inf:  # false for NaN, too
+            elif d * _EPSILON * matrix[i, i] < value < np.inf:  # false for NaN, too
                 lower[i, i] = np.sqrt(value)
             else:
                 return False
