@@ -18,6 +18,7 @@ from ._kernels.bounds import Bounds
 from ._kernels.em_pass import LABEL
 from ._kernels.exp import LOG2_E
 from ._kernels.expanded import Expanded
+from ._kernels.expanded_triangular import ExpandedTriangular
 from ._kernels.kinds import KernelParams
 from ._kernels.pruned_tiles import RINGS
 from ._kernels.reaches import Reaches, reaches_for
@@ -178,6 +179,7 @@ _WAYS: dict[tuple[type, bool], Way] = {
     (Triangular, True): TileByTile(row=6.0, compared=500.0),
     (TriangularFloat32, False): RowByRow(bound=100.0, survivor=700.0),
     (TriangularFloat32, True): TileByTile(row=8.0, compared=800.0),
+    (ExpandedTriangular, True): TileByTile(row=8.0, compared=500.0),
     (Scaled, False): _BY_TILE,
     (Scaled, True): _BY_TILE,
     (Expanded, False): _BY_EXPANDED_TILE,

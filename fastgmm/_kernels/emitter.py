@@ -82,6 +82,21 @@ class Emitter:
         mask = ir.Constant(ir.VectorType(INT32, len(chosen)), chosen)
         return self.builder.shuffle_vector(left, right, mask)
 
+    def table(self, numbers: Sequence[float]) -> Any:
+        """Return a pointer to registers full of constants that stay in memory.
+
+        What LLVM knows to be a constant it broadcasts into a register each time, where a
+        multiply-add could have read it from memory at no cost.  So it must not know.
+        """
+        values = [ir.Constant(self.element, float(x)) for x in numbers for _ in range(self.lanes)]
+        whole = ir.Constant(ir.ArrayType(self.element, len(values)), values)
+        place = cgutils.global_constant(self.builder.module, "table", whole)
+        place.align = 64
+        element = self.element.as_pointer()
+        pointer = self.builder.bitcast(place, element)
+        opaque = ir.FunctionType(element, [element])
+        return self.builder.asm(opaque, "", "=r,0", [pointer], side_effect=False)
+
     # --- memory -------------------------------------------------------------------------------
 
     def array(self, array_type: Any, value: Any) -> Any:
@@ -166,6 +181,17 @@ class Emitter:
         # would insist on one rounding everywhere, by a slow call for each number if need be.
         return self.call("fmuladd", x, y, z)
 
+    def largest(self, register: Any) -> Any:
+        """Return the largest lane; where none is NaN."""
+        width = register.type.count
+        while width > 1:
+            width //= 2
+            low = self.shuffle(register, register, range(width))
+            high = self.shuffle(register, register, range(width, 2 * width))
+            more = self.builder.fcmp_ordered("<", low, high)
+            register = self.builder.select(more, high, low)
+        return self.builder.extract_element(register, ir.Constant(INT32, 0))
+
     def call(self, name: str, *operands: Any) -> Any:
         """Call an LLVM intrinsic on registers, or on numbers, that returns another of them."""
         kind = operands[0].type
@@ -184,12 +210,13 @@ class Emitter:
         carried: Sequence[Any],
         body: Callable[[Any, list[Any]], Sequence[Any]],
         step: int = 1,
+        first: int = 0,
     ) -> list[Any]:
-        """Emit ``for i in range(0, stop, step): carried = body(i, carried)``.
+        """Emit ``for i in range(first, stop, step): carried = body(i, carried)``.
 
         The carried values stay in registers: what neither Numba nor LLVM would do with memory.
         """
-        builder, start = self.builder, self.index(0)
+        builder, start = self.builder, self.index(first)
         before = builder.block
         inside = builder.append_basic_block("tile")
         after = builder.append_basic_block("tile.end")
@@ -202,16 +229,16 @@ class Emitter:
         following = builder.add(i, self.index(step))
         last = builder.block
         builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)
-        for phi, first, later in zip(
+        for phi, earlier, later in zip(
             [i, *values], [start, *carried], [following, *new], strict=True
         ):
-            phi.add_incoming(first, before)
+            phi.add_incoming(earlier, before)
             phi.add_incoming(later, last)
 
         builder.position_at_end(after)
         results = [builder.phi(value.type) for value in carried]
-        for phi, first, later in zip(results, carried, new, strict=True):
-            phi.add_incoming(first, before)
+        for phi, earlier, later in zip(results, carried, new, strict=True):
+            phi.add_incoming(earlier, before)
             phi.add_incoming(later, last)
         return results
 

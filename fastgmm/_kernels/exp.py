@@ -19,7 +19,16 @@ from numba.extending import overload
 
 from .options import JIT_DISABLED, overload_options, strict_device
 from .powers import exponent, low_bits_eighths, mantissa, times_low_bits_power
-from .simd import LANES, Register, divide, fma, narrowed, where_less, widened
+from .simd import (
+    LANES,
+    Register,
+    constants_like,
+    divide,
+    fma,
+    narrowed,
+    where_less,
+    widened,
+)
 
 LN2 = 0.6931471805599453
 # ln 2 in two parts; the first has 21 trailing zero bits, so that a small integer times it is exact.
@@ -64,6 +73,8 @@ B6 = float.fromhex("0x1.446c7ep-13")
 LOWEST = -1021.0
 FLOAT32_LOWEST = -125.0
 
+_polynomial = constants_like(ROUNDER, 1.0, C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11)
+
 
 @strict_device
 def _exp2_by_table(x: Register) -> Register:
@@ -87,13 +98,14 @@ def _exp2_by_polynomial(x: Register) -> Register:
 
     The nearest integer goes into the exponent, what is left into a polynomial of degree 11.
     """
-    shifted = x + ROUNDER
-    r = x - (shifted - ROUNDER)  # exact
+    rounder, c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11 = _polynomial(x)
+    shifted = x + rounder
+    r = x - (shifted - rounder)  # exact
     # Two interleaved Horner chains, in r**2: half the latency of one.
     s = r * r
-    odd = fma(fma(fma(fma(s, C10, C8), s, C6), s, C4), s, C2)
-    even = fma(fma(fma(fma(fma(s, C11, C9), s, C7), s, C5), s, C3), s, C1)
-    return times_low_bits_power(fma(fma(odd, r, even), r, 1.0), shifted)
+    odd = fma(fma(fma(fma(s, c10, c8), s, c6), s, c4), s, c2)
+    even = fma(fma(fma(fma(fma(s, c11, c9), s, c7), s, c5), s, c3), s, c1)
+    return times_low_bits_power(fma(fma(odd, r, even), r, c0), shifted)
 
 
 exp2_reduced = _exp2_by_table if LANES == 8 else _exp2_by_polynomial

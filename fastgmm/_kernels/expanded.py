@@ -1,34 +1,29 @@
 """The scale kind with its squares multiplied out: a product of coefficients with features.
 
-A Gaussian belongs to the exponential family: its log-density is linear in features and squares,
-``log2 N_k(x) = a_k0 + sum_j a_kj phi_j(y)`` with phi the features of y and either the square of
-each or the sum of their squares.  y is the row less an origin, whitened if components share a
-factor.  The moments of phi are all that the M-step needs.
+A Gaussian belongs to the exponential family: its log-density is linear in features and products,
+``log2 N_k(x) = sum_j a_kj phi_j(y)`` with phi 1, the features of y, and either the square of each,
+the sum of their squares or the products of all pairs.  y is the row less an origin, whitened if
+components share a factor.  The moments of phi are all that the M-step needs.
 
 What multiplying out costs in digits is what ``(distance of a centre from the origin / sd)^2`` has;
-whoever makes these parameters sees that it is few, and takes `scaled` where it is not.
+whoever makes these parameters sees that it is few, and takes `scaled`, or `triangular`, where it
+is not.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import scaled
+from . import expanded_tiles, scaled
 from .arrays import Array
 from .exp import LOG2_E
-from .expanded_tiles import (
-    add_moments_of_one,
-    add_moments_of_two,
-    log_density_1,
-    log_density_2,
-    log_density_4,
-)
+from .expanded_tiles import PANEL, log_densities, whiten, write_products
 from .options import device, shared
-from .scaled import ABREAST, Scaled, weigh, whiten
-from .simd import LANES, fma, load, splat, store, where_less
+from .scaled import Scaled, weigh
+from .simd import LANES, fma, lane_max, load, splat, store, where_less
 from .tile import tile_rows
 
-# Squares that overflow weigh nothing, and nothing times infinity is NaN.
+# Products that overflow weigh nothing, and nothing times infinity is NaN.
 _LARGEST = 1.7e308
 
 
@@ -42,7 +37,8 @@ class Expanded(NamedTuple):
     factor: Array
     origin: Array  # (d,), subtracted from all rows
     moments: Array
-    coefficients: Array  # (K, 1 + features): a
+    whitening: Array  # (d, 1 + d), or (0, 0): the factor behind a column of zeros
+    coefficients: Array  # (K, 1 + features and products): a
 
 
 def expand(params: Scaled, offsets: Array, squares: Array) -> Expanded:
@@ -54,87 +50,121 @@ def expand(params: Scaled, offsets: Array, squares: Array) -> Expanded:
     constants = (params.constants - 0.5 * squares)[:, None]
     parts = (constants, params.precisions * offsets, -0.5 * params.precisions)
     coefficients = np.ascontiguousarray(LOG2_E * np.concatenate(parts, axis=1))
-    coefficients.flags.writeable = False
-    return Expanded(*params, coefficients=coefficients)
+    whitening = np.pad(params.factor, ((0, 0), (1, 0))) if params.factor.size else params.factor
+    for array in (whitening, coefficients):
+        array.flags.writeable = False
+    return Expanded(*params, whitening=whitening, coefficients=coefficients)
 
 
 separation, nearest = scaled.separation, scaled.nearest
 
 
 @shared
-def _cells_size(n_features: int) -> int:
-    """Return the numbers in a component's cells: moments, mass, and room for whole registers."""
-    return (n_features + 2 * LANES) // LANES * LANES
+def _cells_size(columns: int) -> int:
+    """Return the numbers in a component's cells: its moments, and room for whole registers."""
+    return (columns + 2 * LANES - 1) // LANES * LANES
+
+
+@shared
+def _sizes(d: int, columns: int, whitened: bool) -> tuple[int, int, int]:
+    """Return where the panels for the M-step and the cells begin in ``work``, and their columns.
+
+    Rows are whitened for the densities alone; otherwise both steps read the same panels.
+    """
+    b = tile_rows(d)
+    if whitened:
+        return columns * b, (columns + d + 1) * b, d + 1
+    return 0, columns * b, columns
 
 
 def work_size(params: Expanded) -> int:
     """Return how much scratch the functions below need as ``work``."""
     n_components, columns = map(int, params.coefficients.shape)
-    return (columns - 1) * tile_rows(params.means.shape[1]) + n_components * _cells_size(columns)
+    _, cells, counted = _sizes(params.means.shape[1], columns, params.factor.size > 0)
+    return int(cells + n_components * _cells_size(counted) + params.means.shape[1])
 
 
 @device
 def rows_together(params: Any) -> int:
     """Return how many rows the functions below work on at a time: tiles hold a multiple."""
-    return ABREAST
+    return PANEL
+
+
+@device
+def _write_rows(x: Array, b: int, origin: Array, columns: int, out: Array) -> None:
+    """Write the features of a tile's rows, less the origin, to panels of so many columns."""
+    for i in range(0, b, PANEL):
+        for j in range(origin.shape[0]):
+            centre, place = origin[j], i * columns + (1 + j) * PANEL
+            for r in range(0, PANEL, LANES):
+                store(out, place + r, load(x, j * b + i + r) - centre)
+
+
+@device
+def _write_squares(b: int, d: int, columns: int, out: Array) -> float:
+    """Write the squares of the features in panels, or their sums; return the largest."""
+    largest = splat(0.0)
+    for i in range(0, b, PANEL):
+        row = i * columns + PANEL
+        place = row + d * PANEL
+        for j in range(d):
+            if columns == 1 + 2 * d:
+                for r in range(0, PANEL, LANES):
+                    y = load(out, row + r)
+                    square = y * y
+                    store(out, place + r, square)
+                    largest = where_less(largest, square, square, largest)
+                place += PANEL
+            else:
+                for r in range(0, PANEL, LANES):
+                    y = load(out, row + r)
+                    total = y * y
+                    if j > 0:
+                        total = fma(y, y, load(out, place + r))
+                    store(out, place + r, total)
+                    largest = where_less(largest, total, total, largest)
+            row += PANEL
+    return lane_max(largest)
 
 
 @device
 def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
-    """Subtract the origin from the rows of a tile; write their features phi to ``work``."""
-    d, n_features = params.means.shape[1], params.coefficients.shape[1] - 1
-    for j in range(d):
-        place = params.origin[j]
-        for i in range(j * b, (j + 1) * b, LANES):
-            z = load(x, i) - place
-            store(x, i, z)
-            store(work, i, z)
-    if params.factor.shape[0] > 0:
-        whiten(params.factor, work, b)
-    alone = n_features == 2 * d
-    if not alone:
-        for i in range(0, b, LANES):
-            store(work, d * b + i, splat(0.0))
-    for j in range(d):
-        for i in range(0, b, LANES):
-            y, out = load(work, j * b + i), d * b + i
-            if alone:
-                store(work, out + j * b, y * y)
-            else:
-                store(work, out, fma(y, y, load(work, out)))
+    """Write the panels of a tile, of which the origin is subtracted."""
+    n_components, d = params.means.shape
+    columns, whitened = params.coefficients.shape[1], params.factor.shape[0] > 0
+    panels, cells, counted = _sizes(d, columns, whitened)
+    rest = work[cells + n_components * _cells_size(counted) :]
+    if columns > 1 + 2 * d:
+        rest[0] = write_products(x, b, d, params.origin, work)
+        return
+    _write_rows(x, b, params.origin, counted, work[panels:])
+    if whitened:
+        numbers = rest[:d].view(np.int64)
+        for j in range(d):
+            numbers[j] = j
+        whiten(work[panels:], b, params.whitening, numbers, columns, work)
+    rest[0] = _write_squares(b, d, columns, work)
 
 
 @device
 def log2_densities(params: Any, active: Array, x: Array, h: Array, work: Array) -> None:
     """Write log2-densities in the active components to h."""
     n_components, columns = params.coefficients.shape
-    a, count = params.coefficients.reshape(n_components * columns), active.shape[0]
-    b, features, p = h.shape[0] // count, columns - 1, 0
-    while p + 4 <= count:
-        s0, s1 = active[p] * columns, active[p + 1] * columns
-        s2, s3 = active[p + 2] * columns, active[p + 3] * columns
-        log_density_4(work, b, features, a, (s0, s1, s2, s3), h, p * b)
-        p += 4
-    if p + 2 <= count:
-        starts = (active[p] * columns, active[p + 1] * columns)
-        log_density_2(work, b, features, a, starts, h, p * b)
-        p += 2
-    if p < count:
-        log_density_1(work, b, features, a, (active[p] * columns,), h, p * b)
-
-
-@device
-def _cells(params: Any, work: Array) -> Array:
-    """Return where the sums of a block are."""
-    n_components, columns = params.coefficients.shape
-    start = (columns - 1) * tile_rows(params.means.shape[1])
-    return work[start : start + n_components * _cells_size(columns)]
+    coefficients, b = params.coefficients.reshape(n_components * columns), h.shape[0]
+    b //= active.shape[0]
+    log_densities(work, b, columns, coefficients, active, h)
 
 
 @device
 def clear_moments(params: Any, work: Array) -> None:
     """Begin the sums of a block."""
-    _cells(params, work)[:] = 0.0
+    n_components, columns = params.coefficients.shape
+    whitened = params.factor.shape[0] > 0
+    panels, cells, counted = _sizes(params.means.shape[1], columns, whitened)
+    for place in range(panels, cells, counted * PANEL):  # what the first feature is
+        for r in range(0, PANEL, LANES):
+            store(work, place + r, splat(1.0))
+    work[cells : cells + n_components * _cells_size(counted)] = 0.0
 
 
 @device
@@ -149,51 +179,41 @@ def add_moments(
     first: Array,
     second: Array,
 ) -> None:
-    """Add a tile's moments in the active components, weighted by h scale, which h becomes."""
-    d, n_features = params.means.shape[1], params.coefficients.shape[1] - 1
-    size, b = _cells_size(n_features + 1), scale.shape[0]
-    cells = _cells(params, work)
-    # rows are whitened for the densities alone
-    features, counted = work, n_features
-    if params.factor.shape[0] > 0:
-        features, counted = x, d
-    else:
-        for i in range(d * b, n_features * b, LANES):
-            square = load(work, i)
-            store(work, i, where_less(square, _LARGEST, square, _LARGEST))
-    for p in range(0, active.shape[0] - 1, 2):
-        one, other = active[p] * size, active[p + 1] * size
-        here, there = weigh(h, p * b, scale), weigh(h, (p + 1) * b, scale)
-        cells[one + n_features] += here
-        cells[other + n_features] += there
-        if here + there != 0.0:  # else all the rest would be exact zeros
-            add_moments_of_two(features, b, counted, h, p * b, cells, one, other)
-    if active.shape[0] % 2 == 1:
-        p = active.shape[0] - 1
-        one, here = active[p] * size, weigh(h, p * b, scale)
-        cells[one + n_features] += here
-        if here != 0.0:
-            add_moments_of_one(features, b, counted, h, p * b, cells, one)
+    """Add a tile's moments in the active components, weighted by h scale, to ``work``."""
+    n_components, d = params.means.shape
+    whitened, b = params.factor.shape[0] > 0, scale.shape[0]
+    start, end, counted = _sizes(d, params.coefficients.shape[1], whitened)
+    panels, cells, size = work[start:end], work[end:], _cells_size(counted)
+    if cells[n_components * size] > _LARGEST and not whitened:
+        for i in range(0, counted * b, LANES):
+            product = load(panels, i)
+            product = where_less(product, _LARGEST, product, _LARGEST)
+            store(panels, i, where_less(-_LARGEST, product, product, -_LARGEST))
+    for p in range(active.shape[0]):
+        weigh(h, p * b, scale)
+    expanded_tiles.add_moments(panels, b, counted, active, h, cells, size)
 
 
 @device
 def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: Array) -> None:
     """Add the sums of a block, about the components' own means, to the statistics."""
     n_components, d = params.means.shape
-    n_features = params.coefficients.shape[1] - 1
-    cells, size = _cells(params, work), _cells_size(n_features + 1)
-    columns = second.shape[1]
+    whitened = params.factor.shape[0] > 0
+    _, start, counted = _sizes(d, params.coefficients.shape[1], whitened)
+    cells, size, columns = work[start:], _cells_size(counted), second.shape[1]
     for k in range(n_components):
         sums = cells[k * size : (k + 1) * size]
-        weight = sums[n_features]
+        weight, products = sums[0], sums[1 + d :]
         mass[k] += weight
         for j in range(d):
             shift = params.means[k, j] - params.origin[j]
-            first[k, j] += sums[j] - weight * shift
-            if columns > 0:
-                moved = shift * (weight * shift - 2.0 * sums[j])
-                if columns == d:
-                    moved += sums[d + j]
-                second[k, min(j, columns - 1)] += moved
-        if 0 < columns < d:
-            second[k, 0] += sums[d]
+            first[k, j] += sums[1 + j] - weight * shift
+            if columns == d or columns == 1:
+                second[k, min(j, columns - 1)] += shift * (weight * shift - 2.0 * sums[1 + j])
+            elif columns > d:
+                for c in range(j + 1):
+                    other = params.means[k, c] - params.origin[c]
+                    moved = other * (weight * shift - sums[1 + j]) - shift * sums[1 + c]
+                    second[k, j * (j + 1) // 2 + c] += moved
+        for c in range(columns):
+            second[k, c] += products[c]

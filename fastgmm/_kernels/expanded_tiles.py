@@ -1,9 +1,12 @@
 """Register tiles of the expanded kind: products of coefficients with features, and moments.
 
-Both are plain matrix products.  What is loaded of the rows serves several components, and each
-pair of a row and a component costs one multiply-add for each feature.
+Both are plain matrix products: each pair of a row and a component costs one multiply-add for each
+feature.  Rows come in panels of `PANEL`, feature by feature: ``x[panel][feature][row]``.  So all
+that a tile of registers reads lies at fixed distances from one place, and takes no registers for
+addresses.
 
-Features lie as ``x[feature][row]``; arrays are flat.  A register holds `LANES` rows.
+Arrays are flat.  A register holds `LANES` rows.  The first feature is 1: what it contributes to a
+density is where the sum begins, its moment is the mass.
 """
 
 from collections.abc import Callable
@@ -18,82 +21,75 @@ from .moments import emit_add_folded
 from .options import device
 from .simd import vector_intrinsic
 
-# Components times registers of rows whose sums are kept: there are 32 registers with AVX-512.
-_SUMS = 16 if LANES == 8 else 8
-# Features whose moments with two components are kept in registers.
-_MOST = 5
+# Rows whose log-densities are summed in registers at a time, with those of `_ABREAST` components.
+# Twelve sums keep the multipliers busy, and leave room where there are 16 registers.
+PANEL = 24
+_REGISTERS = PANEL // LANES
+_ABREAST = 12 // _REGISTERS
+# Features whose moments with two components are summed in registers at a time.
+_MOST = 6
 
 
 def _log_density_twin(components: int) -> Callable[..., None]:
     def log_density(
-        x: Array,
-        n: int,
-        count: int,
-        coefficients: Array,
-        starts: tuple[int, ...],
-        h: Array,
-        ho: int,
-    ) -> None:
-        features = x[: count * n].reshape(count, n)
+        x: Array, xo: int, count: int, coefficients: Array, columns: int, active: Array, p: int,
+        h: Array, ho: int, n: int,
+    ) -> None:  # fmt: skip
+        features = x[xo : xo + count * PANEL].reshape(count, PANEL).copy()
+        features[0] = 1.0
         for c in range(components):
-            constant, *slopes = coefficients[starts[c] : starts[c] + count + 1]
-            value = constant + np.asarray(slopes) @ features
-            h[ho + c * n : ho + (c + 1) * n] = np.where(value > -np.inf, value, -np.inf)
+            start = active[p + c] * columns
+            value = coefficients[start : start + count] @ features
+            finite = np.abs(value) < np.inf
+            h[ho + c * n : ho + c * n + PANEL] = np.where(finite, value, -np.inf)
 
     return log_density
 
 
 def _log_density(components: int) -> Callable[..., None]:
-    """Make the E-step of some components: ``h = a_0 + sum_j a_j x_j``, NaN as -inf."""
-    registers = min(4, _SUMS // components)
+    """Make the E-step of a panel and some components: ``h = sum_j a_j x_j``; -inf if not finite.
+
+    xo : where the panel begins; count : how many of the coefficients (K, columns) there are for
+    this sum; p : the first of the components in ``active``; ho, n : where its log-densities go,
+    and how far those of the next one are from there.
+    """
 
     @vector_intrinsic(_log_density_twin(components))
     def log_density(
-        typingctx: Any,
-        x: Any,
-        n: Any,
-        count: Any,
-        coefficients: Any,
-        starts: Any,
-        h: Any,
-        ho: Any,
-    ) -> Any:
+        typingctx: Any, x: Any, xo: Any, count: Any, coefficients: Any, columns: Any, active: Any,
+        p: Any, h: Any, ho: Any, n: Any,
+    ) -> Any:  # fmt: skip
         k = types.intp
-        sig = types.void(x, k, k, coefficients, types.UniTuple(k, components), h, k)
+        sig = types.void(x, k, k, coefficients, k, active, k, h, k, k)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             emit = Emitter(context, builder)
-            x, coefficients, h = (emit.array(sig.args[i], args[i]) for i in (0, 3, 5))
-            _, n, count, _, starts, _, ho = args
-            each = [builder.extract_value(starts, c) for c in range(components)]
-            never = emit.constant(-np.inf)
+            x, slopes, active, h = (emit.array(sig.args[i], args[i]) for i in (0, 3, 5, 7))
+            _, xo, count, _, columns, _, p, _, ho, n = args
+            starts = []
+            for c in range(components):
+                number = builder.load(builder.gep(active, [emit.offset(p, c)]))
+                starts.append(builder.mul(number, columns))
 
-            def body(b: Any, _: Any) -> Any:
-                def feature(j: Any, sums: list[Any]) -> list[Any]:
-                    line = builder.add(builder.mul(n, j), b)
-                    rows = [
-                        emit.load(x, emit.offset(line, v * emit.lanes)) for v in range(registers)
-                    ]
-                    new, old = [], iter(sums)
-                    for start in each:
-                        slope = emit.load_splat(coefficients, emit.offset(builder.add(start, j), 1))
-                        new += [emit.fma(slope, row, next(old)) for row in rows]
-                    return new
+            def feature(j: Any, sums: list[Any]) -> list[Any]:
+                line = builder.add(xo, builder.mul(j, emit.index(PANEL)))
+                each = [emit.load_splat(slopes, builder.add(start, j)) for start in starts]
+                new, old = [], iter(sums)
+                for v in range(_REGISTERS):
+                    row = emit.load(x, emit.offset(line, v * LANES))
+                    new += [emit.fma(slope, row, next(old)) for slope in each]
+                return new
 
-                constants = [emit.load_splat(coefficients, start) for start in each]
-                begin = [constant for constant in constants for _ in range(registers)]
-                values = iter(emit.loop(count, begin, feature))
+            constants = [emit.load_splat(slopes, start) for start in starts]
+            values = iter(emit.loop(count, constants * _REGISTERS, feature, first=1))
+            infinite, never = emit.constant(np.inf), emit.constant(-np.inf)
+            for v in range(_REGISTERS):
                 for c in range(components):
-                    place = builder.add(builder.add(ho, builder.mul(n, emit.index(c))), b)
-                    for v in range(registers):
-                        value = next(values)
-                        # a maximum that lets no NaN through
-                        number = builder.fcmp_ordered(">", value, never)
-                        value = builder.select(number, value, never)
-                        emit.store(h, emit.offset(place, v * emit.lanes), value)
-                return []
-
-            emit.loop(n, [], body, step=registers * emit.lanes)
+                    value = next(values)
+                    finite = builder.fcmp_ordered("<", emit.call("fabs", value), infinite)
+                    place = builder.add(ho, builder.mul(n, emit.index(c)))
+                    value = builder.select(finite, value, never)
+                    emit.store(h, emit.offset(place, v * LANES), value)
             return context.get_dummy_value()
 
         return sig, codegen
@@ -101,50 +97,185 @@ def _log_density(components: int) -> Callable[..., None]:
     return log_density
 
 
-log_density_1, log_density_2, log_density_4 = _log_density(1), _log_density(2), _log_density(4)
+_log_densities = _log_density(_ABREAST)
+_log_density_2, _log_density_1 = _log_density(2), _log_density(1)
+
+
+@device
+def log_densities(
+    x: Array, b: int, count: int, coefficients: Array, active: Array, h: Array
+) -> None:
+    """Write the log-densities of b rows of ``count`` features in the active components to h."""
+    for i in range(0, b, PANEL):
+        p, xo = 0, i * count
+        while p + _ABREAST <= active.shape[0]:
+            _log_densities(x, xo, count, coefficients, count, active, p, h, p * b + i, b)
+            p += _ABREAST
+        while _ABREAST > 2 and p + 2 <= active.shape[0]:
+            _log_density_2(x, xo, count, coefficients, count, active, p, h, p * b + i, b)
+            p += 2
+        if p < active.shape[0]:
+            _log_density_1(x, xo, count, coefficients, count, active, p, h, p * b + i, b)
+
+
+@device
+def whiten(x: Array, b: int, whitening: Array, numbers: Array, columns: int, out: Array) -> None:
+    """Multiply the rows of panels x by a lower triangular factor; write panels of more columns.
+
+    whitening : (d, 1 + d), the factor behind a column of zeros; numbers : 0, 1, ..., d - 1.
+    """
+    d, count = whitening.shape
+    entries = whitening.reshape(d * count)
+    for i in range(0, b, PANEL):
+        xo, place = i * count, i * columns + PANEL
+        p = 0
+        while p + _ABREAST <= d:
+            o, needed = place + p * PANEL, 1 + p + _ABREAST
+            _log_densities(x, xo, needed, entries, count, numbers, p, out, o, PANEL)
+            p += _ABREAST
+        while p < d:
+            o = place + p * PANEL
+            _log_density_1(x, xo, 2 + p, entries, count, numbers, p, out, o, PANEL)
+            p += 1
+
+
+def _products_twin(d: int) -> Callable[..., float]:
+    def products(x: Array, n: int, origin: Array, out: Array) -> float:
+        rows, columns = np.tril_indices(d)
+        z = x[: d * n].reshape(d, n) - origin[:, None]
+        count = 1 + d + len(rows)
+        panels = out[: n * count].reshape(n // PANEL, count, PANEL)
+        panels[:, 1 : 1 + d] = z.reshape(d, -1, PANEL).swapaxes(0, 1)
+        panels[:, 1 + d :] = (z[rows] * z[columns]).reshape(len(rows), -1, PANEL).swapaxes(0, 1)
+        return float((z * z).max())
+
+    return products
+
+
+def _products(d: int) -> Callable[..., float]:
+    """Make the panels of n rows of d features, less an origin, with the products of all pairs.
+
+    The largest of these is returned.
+    """
+    count = 1 + d + d * (d + 1) // 2
+
+    @vector_intrinsic(_products_twin(d))
+    def products(typingctx: Any, x: Any, n: Any, origin: Any, out: Any) -> Any:
+        sig = types.float64(x, types.intp, origin, out)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            emit = Emitter(context, builder)
+            x, origin, out = (emit.array(sig.args[i], args[i]) for i in (0, 2, 3))
+            n = args[1]
+
+            def panel(i: Any, largest: list[Any]) -> list[Any]:
+                start = builder.mul(i, emit.index(count))
+
+                def register(r: Any, largest: list[Any]) -> list[Any]:
+                    top = largest[0]
+                    place = emit.offset(builder.add(start, r), PANEL)
+                    z: list[Any] = []
+                    for j in range(d):
+                        row = builder.add(builder.mul(n, emit.index(j)), builder.add(i, r))
+                        centre = emit.load_splat(origin, emit.index(j))
+                        z.append(emit.sub(emit.load(x, row), centre))
+                        emit.store(out, emit.offset(place, j * PANEL), z[j])
+                    done = d
+                    for j in range(d):
+                        for c in range(j + 1):
+                            product = emit.mul(z[j], z[c])
+                            emit.store(out, emit.offset(place, done * PANEL), product)
+                            done += 1
+                        more = builder.fcmp_ordered("<", top, product)
+                        top = builder.select(more, product, top)
+                    return [top]
+
+                return emit.loop(emit.index(PANEL), largest, register, step=LANES)
+
+            (top,) = emit.loop(n, [emit.constant(0.0)], panel, step=PANEL)
+            return emit.largest(top)
+
+        return sig, codegen
+
+    return products
+
+
+_products_1, _products_2, _products_3, _products_4 = map(_products, (1, 2, 3, 4))
+_products_5, _products_6, _products_7, _products_8 = map(_products, (5, 6, 7, 8))
+
+
+@device
+def write_products(x: Array, b: int, d: int, origin: Array, out: Array) -> float:
+    """Write the panels of a tile x (d b,) with the products of all pairs; return the largest."""
+    if d == 1:
+        return _products_1(x, b, origin, out)
+    if d == 2:
+        return _products_2(x, b, origin, out)
+    if d == 3:
+        return _products_3(x, b, origin, out)
+    if d == 4:
+        return _products_4(x, b, origin, out)
+    if d == 5:
+        return _products_5(x, b, origin, out)
+    if d == 6:
+        return _products_6(x, b, origin, out)
+    if d == 7:
+        return _products_7(x, b, origin, out)
+    return _products_8(x, b, origin, out)
 
 
 def _moments_twin(components: int, size: int) -> Callable[..., None]:
     def moments(
-        x: Array, xo: int, n: int, h: Array, ho: int, cells: Array, places: tuple[int, ...]
-    ) -> None:
-        features = x[xo : xo + size * n].reshape(size, n)
-        for c in range(components):
-            weights = h[ho + c * n : ho + (c + 1) * n]
-            cells[places[c] : places[c] + size] += features @ weights
+        x: Array, xo: int, stride: int, n: int, h: Array, ho: int, cells: Array, one: int,
+        other: int,
+    ) -> None:  # fmt: skip
+        for c, place in zip(range(components), (one, other), strict=False):
+            for i in range(0, n, PANEL):
+                start = xo + i // PANEL * stride
+                features = x[start : start + size * PANEL].reshape(size, PANEL)
+                weights = h[ho + c * n + i : ho + c * n + i + PANEL]
+                cells[place : place + size] += features @ weights
 
     return moments
 
 
 def _moments(components: int, size: int) -> Callable[..., None]:
-    """Make the tile of ``size`` features with the weights h of one or two components."""
+    """Make the moments of ``size`` features of n rows in one or two components, weighted by h.
+
+    xo, stride : where they begin in the first panel, and how far it is to the next panel; one,
+    other : where the moments go.
+    """
 
     @vector_intrinsic(_moments_twin(components, size))
     def moments(
-        typingctx: Any, x: Any, xo: Any, n: Any, h: Any, ho: Any, cells: Any, places: Any
-    ) -> Any:
+        typingctx: Any, x: Any, xo: Any, stride: Any, n: Any, h: Any, ho: Any, cells: Any,
+        one: Any, other: Any,
+    ) -> Any:  # fmt: skip
         k = types.intp
-        sig = types.void(x, k, k, h, k, cells, types.UniTuple(k, components))
+        sig = types.void(x, k, k, k, h, k, cells, k, k)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             emit = Emitter(context, builder)
-            x, h, cells = (emit.array(sig.args[i], args[i]) for i in (0, 3, 5))
-            _, xo, n, _, ho, _, places = args
+            x, h, cells = (emit.array(sig.args[i], args[i]) for i in (0, 4, 6))
+            _, xo, stride, n, _, ho, _, *places = args
 
-            def lines(source: Any, start: Any, count: int, b: Any) -> list[Any]:
-                rows = (builder.add(start, builder.mul(n, emit.index(i))) for i in range(count))
-                return [emit.load(source, builder.add(row, b)) for row in rows]
-
-            def body(b: Any, sums: list[Any]) -> Any:
-                old, weights = iter(sums), lines(h, ho, components, b)
-                features = lines(x, xo, size, b)
-                return [emit.fma(z, weight, next(old)) for weight in weights for z in features]
+            def panel(i: Any, sums: list[Any]) -> list[Any]:
+                start = builder.add(xo, builder.mul(builder.udiv(i, emit.index(PANEL)), stride))
+                for v in range(_REGISTERS):
+                    row, old = emit.offset(builder.add(ho, i), v * LANES), iter(sums)
+                    weights = [emit.load(h, row)]
+                    if components == 2:
+                        weights.append(emit.load(h, builder.add(row, n)))
+                    sums = []
+                    for f in range(size):
+                        feature = emit.load(x, emit.offset(start, f * PANEL + v * LANES))
+                        sums += [emit.fma(feature, weight, next(old)) for weight in weights]
+                return sums
 
             zeros = [emit.constant(0.0)] * (size * components)
-            sums = emit.loop(n, zeros, body, step=emit.lanes)
+            sums = emit.loop(n, zeros, panel, step=PANEL)
             for c in range(components):
-                here = builder.extract_value(places, c)
-                emit_add_folded(emit, sums[c * size : (c + 1) * size], cells, here)
+                emit_add_folded(emit, sums[c::components], cells, places[c])
             return context.get_dummy_value()
 
         return sig, codegen
@@ -153,52 +284,52 @@ def _moments(components: int, size: int) -> Callable[..., None]:
 
 
 _one_1, _one_2, _one_3 = _moments(1, 1), _moments(1, 2), _moments(1, 3)
-_one_4, _one_5 = _moments(1, 4), _moments(1, 5)
+_one_4, _one_5, _one_6 = _moments(1, 4), _moments(1, 5), _moments(1, 6)
 _two_1, _two_2, _two_3 = _moments(2, 1), _moments(2, 2), _moments(2, 3)
-_two_4, _two_5 = _moments(2, 4), _moments(2, 5)
+_two_4, _two_5, _two_6 = _moments(2, 4), _moments(2, 5), _moments(2, 6)
 
 
 @device
-def add_moments_of_one(
-    x: Array, n: int, count: int, h: Array, ho: int, cells: Array, place: int
+def add_moments(
+    x: Array, b: int, count: int, active: Array, h: Array, cells: Array, size: int
 ) -> None:
-    """Add the moments of ``count`` features, weighted by h, to a component's cells."""
-    left = count
-    while left > 0:
-        steps = (left + _MOST - 1) // _MOST
-        size, j = (left + steps - 1) // steps, count - left
-        places = (place + j,)
-        if size == 1:
-            _one_1(x, j * n, n, h, ho, cells, places)
-        elif size == 2:
-            _one_2(x, j * n, n, h, ho, cells, places)
-        elif size == 3:
-            _one_3(x, j * n, n, h, ho, cells, places)
-        elif size == 4:
-            _one_4(x, j * n, n, h, ho, cells, places)
-        else:
-            _one_5(x, j * n, n, h, ho, cells, places)
-        left -= size
+    """Add the moments of a tile of ``count`` features to the active components' cells.
 
-
-@device
-def add_moments_of_two(
-    x: Array, n: int, count: int, h: Array, ho: int, cells: Array, place: int, other: int
-) -> None:
-    """Do so for two components whose weights lie one after the other."""
-    left = count
-    while left > 0:
-        steps = (left + _MOST - 1) // _MOST
-        size, j = (left + steps - 1) // steps, count - left
-        places = (place + j, other + j)
-        if size == 1:
-            _two_1(x, j * n, n, h, ho, cells, places)
-        elif size == 2:
-            _two_2(x, j * n, n, h, ho, cells, places)
-        elif size == 3:
-            _two_3(x, j * n, n, h, ho, cells, places)
-        elif size == 4:
-            _two_4(x, j * n, n, h, ho, cells, places)
-        else:
-            _two_5(x, j * n, n, h, ho, cells, places)
-        left -= size
+    size : how far the cells of one component are from those of the next.  A few features of all
+    rows stay in a near cache while all components pass by.
+    """
+    first, stride = 0, count * PANEL
+    while first < count:
+        left = count - first
+        parts = (left + _MOST - 1) // _MOST
+        width, xo, p = (left + parts - 1) // parts, first * PANEL, 0
+        while p + 1 < active.shape[0]:
+            o, one, other = p * b, active[p] * size + first, active[p + 1] * size + first
+            if width == 6:
+                _two_6(x, xo, stride, b, h, o, cells, one, other)
+            elif width == 5:
+                _two_5(x, xo, stride, b, h, o, cells, one, other)
+            elif width == 4:
+                _two_4(x, xo, stride, b, h, o, cells, one, other)
+            elif width == 3:
+                _two_3(x, xo, stride, b, h, o, cells, one, other)
+            elif width == 2:
+                _two_2(x, xo, stride, b, h, o, cells, one, other)
+            else:
+                _two_1(x, xo, stride, b, h, o, cells, one, other)
+            p += 2
+        if p < active.shape[0]:
+            o, one = p * b, active[p] * size + first
+            if width == 6:
+                _one_6(x, xo, stride, b, h, o, cells, one, one)
+            elif width == 5:
+                _one_5(x, xo, stride, b, h, o, cells, one, one)
+            elif width == 4:
+                _one_4(x, xo, stride, b, h, o, cells, one, one)
+            elif width == 3:
+                _one_3(x, xo, stride, b, h, o, cells, one, one)
+            elif width == 2:
+                _one_2(x, xo, stride, b, h, o, cells, one, one)
+            else:
+                _one_1(x, xo, stride, b, h, o, cells, one, one)
+        first += width

@@ -11,26 +11,28 @@ from typing import Any
 import numpy as np
 from numba.extending import overload
 
-from . import expanded, scaled, triangular
+from . import expanded, expanded_triangular, scaled, triangular
 from .arrays import Array
 from .expanded import Expanded
+from .expanded_triangular import ExpandedTriangular
 from .options import JIT_DISABLED, overload_options
 from .scaled import Scaled
 from .triangular import Triangular, TriangularFloat32
 
-KernelParams = Triangular | Scaled | Expanded
+KernelParams = Triangular | ExpandedTriangular | Scaled | Expanded
 
 _MODULES: dict[Any, Any] = {
     Triangular: triangular,
     TriangularFloat32: triangular,
     Scaled: scaled,
     Expanded: expanded,
+    ExpandedTriangular: expanded_triangular,
 }
 
 
 def second_size(params: KernelParams) -> int:
     """Return how many second moments a component has in the statistics."""
-    if isinstance(params, Triangular):
+    if isinstance(params, Triangular | ExpandedTriangular):
         d = int(params.means.shape[1])
         return d * (d + 1) // 2
     return len(params.moments)

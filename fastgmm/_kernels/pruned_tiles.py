@@ -24,10 +24,10 @@ from .kinds import (
     finish_moments,
     log2_densities,
     nearest,
+    rows_together,
 )
 from .loading import gather_rows, prefetch_rows
 from .options import device, entry
-from .scaled import ABREAST
 from .simd import LANES, fma, lane_sum, load, root, splat, store, use_wide_registers, where_less
 from .sorting import SortedScratch, sort_rows, sorted_scratch
 from .tile import (
@@ -45,13 +45,13 @@ from .tile import (
 # Rows are sorted by their component times RINGS, plus a ring: how far out they are.
 RINGS = 8
 _RINGS_PER_UNIT = 2.5  # distances from the own component spread by about 0.7, whatever d
-# Rows of a tile: few, so that they have few neighbours.
-TILE = 64
+# Rows of a tile: few, so that they have few neighbours; three panels of the expanded kinds.
+TILE = 72
 
 
 def scratch_for(params: KernelParams, n: int) -> SortedScratch:
     """Return scratch for blocks of up to n rows."""
-    return sorted_scratch(scratch_size(params), len(params.means) * RINGS, n, TILE)
+    return sorted_scratch(scratch_size(params), len(params.means) * RINGS, n, 2 * TILE)
 
 
 @device
@@ -152,12 +152,13 @@ def pruned_tiles_block(
     mass, first, second = split_statistics(statistics, d, n_components)
     sort_rows(keys, starts, order)
     likelihood, weight, pairs = 0.0, splat(0.0), 0.0
+    together = rows_together(params)
     clear_moments(params, work)
     for j in range(n_components):
         stop = starts[(j + 1) * RINGS]
         for start in range(starts[j * RINGS], stop, TILE):
             rows = min(TILE, stop - start)
-            b = (rows + ABREAST - 1) // ABREAST * ABREAST
+            b = (rows + together - 1) // together * together
             x, h, best = (
                 whole_x[: padded(d, width) * b],
                 whole_h[: n_components * b],

@@ -198,6 +198,29 @@ def splat_like(typingctx: Any, number: Any, x: Any) -> Any:
     return kind(types.float64, x), codegen
 
 
+def constants_like(*numbers: float) -> Callable[[Register], tuple[Register, ...]]:
+    """Make a function that gives constants for work on the registers, or numbers, it is given."""
+
+    @vector_intrinsic(lambda register: numbers)
+    def constants(typingctx: Any, register: Any) -> Any:
+        vector = isinstance(register, Lanes)
+        kind = register if vector else types.float64
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            if vector:
+                emit = register.emitter(context, builder)
+                table = emit.table(numbers)
+                places = (emit.index(i * emit.lanes) for i in range(len(numbers)))
+                values = [emit.load(table, place) for place in places]
+            else:
+                values = [ir.Constant(DOUBLE, number) for number in numbers]
+            return context.make_tuple(builder, sig.return_type, values)
+
+        return types.UniTuple(kind, len(numbers))(kind), codegen
+
+    return constants
+
+
 def _load(a: Array, i: int) -> Register:
     return a[i : i + LANES].astype(np.float64)
 
@@ -364,6 +387,20 @@ def lane_sum(typingctx: Any, x: Any) -> Any:
             high = emit.shuffle(value, value, range(width, 2 * width))
             value = builder.fadd(low, high)
         return builder.extract_element(value, ir.Constant(INT32, 0))
+
+    return types.float64(x), codegen
+
+
+def _lane_max(x: Register) -> float:
+    return np.max(x)  # type: ignore[no-any-return]
+
+
+@vector_intrinsic(_lane_max)
+def lane_max(typingctx: Any, x: Any) -> Any:
+    """Return the largest lane of a register without NaN."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return Emitter(context, builder).largest(args[0])
 
     return types.float64(x), codegen
 

@@ -292,7 +292,7 @@ def separation(params: Any, j: int, k: int, work: Array) -> tuple[float, float]:
 @strict_device
 def nearest(params: Any, row: Array) -> int:
     """Return the component nearest to a row so far out that every square distance overflows."""
-    means, _, factors, constants, _ = params
+    means, factors, constants = params.means, params.factors, params.constants
     n_components, d = means.shape
     largest_difference = 0.0
     largest_factor = 0.0

@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .._kernels.expanded import Expanded, expand
+from .._kernels.expanded_triangular import ExpandedTriangular, expand_triangular
 from .._kernels.kinds import KernelParams
 from .._kernels.scaled import Scaled
+from .._kernels.tiny import MOST
 from .._kernels.triangular import Triangular, TriangularFloat32, pack
 from ._base import Array, Params
 
@@ -43,6 +45,24 @@ def triangular(means: Array, factors: Array, constants: Array) -> Triangular:
     shared = readonly(means)
     nothing = readonly(np.empty((0, 0)))
     return Triangular(shared, shared, readonly(pack(factors)), constants, nothing)
+
+
+def triangular_if_far(
+    params: Params, factors: Array, constants: Array
+) -> Triangular | ExpandedTriangular:
+    """Return such components with squares multiplied out, where that gains and costs few digits."""
+    given = triangular(params.means, factors, constants)
+    if given.means.shape[1] > MOST:
+        return given
+    origin = readonly(centre_of(params))
+    with np.errstate(over="ignore", invalid="ignore"):
+        offsets = given.means - origin
+        precisions = np.einsum("kji,kjl->kil", factors, factors)
+        lengths = np.abs(offsets) + np.sqrt(np.einsum("kii->ki", params.covariances))
+        terms = np.einsum("ki,kij,kj->k", lengths, np.abs(precisions), lengths)
+    if not terms.max() <= _MAX_SQUARE_DISTANCE:
+        return given
+    return expand_triangular(given, origin, offsets, precisions)
 
 
 def triangular_float32(means: Array, factors: Array, constants: Array) -> Triangular:
@@ -97,5 +117,9 @@ def distance_params(params: KernelParams) -> KernelParams:
 
     Squares are of differences, so that distances near 0 keep their digits.
     """
-    centred = Scaled(*params[:-1]) if isinstance(params, Expanded) else params
+    centred = params
+    if isinstance(params, Expanded):
+        centred = Scaled(*params[:7])
+    elif isinstance(params, ExpandedTriangular):
+        centred = Triangular(*params[:5])
     return centred._replace(constants=readonly(np.zeros(len(params.means))))
