@@ -42,6 +42,7 @@ __all__ = [
 
 NO_WEIGHTS: Array = np.empty(0)
 NO_WEIGHTS.flags.writeable = False
+NO_GAPS = NO_WEIGHTS
 NO_LABELS: Labels = np.empty(0, np.int32)
 _NO_OUT = np.empty((0, 1))
 _NO_LONG_LABELS = np.empty(0, np.int64)
@@ -86,8 +87,9 @@ class RowMap(Protocol):
 class EMPass:
     """The fused E and M step: log-likelihood, mass, first and second moments."""
 
-    def __init__(self, params: KernelParams) -> None:
+    def __init__(self, params: KernelParams, gaps: Array = NO_GAPS) -> None:
         self.params = params
+        self.gaps = gaps  # by how much less than the best a log2-density counts: (K,), or (0,)
         n_components, d = params.means.shape
         self.size = flat_size(n_components, d, second_size(params))
 
@@ -95,7 +97,7 @@ class EMPass:
         scratch = np.empty(em_pass.scratch_size(self.params))
 
         def run(block: Block, statistics: Array) -> None:
-            em_pass.em_block(block.rows, self.params, block.weights, scratch, statistics)
+            em_pass.em_block(block.rows, self.params, block.weights, self.gaps, scratch, statistics)
 
         return run
 

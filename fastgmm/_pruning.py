@@ -26,7 +26,7 @@ from ._kernels.scaled import Scaled
 from ._kernels.sorting import SortedScratch
 from ._kernels.tiny import MOST
 from ._kernels.triangular import Triangular, TriangularFloat32
-from ._passes import NO_WEIGHTS, Block, BlockReducer, EMPass, ReducePass
+from ._passes import NO_GAPS, NO_WEIGHTS, Block, BlockReducer, EMPass, ReducePass
 from ._sources import scratch_array
 from ._stats import SufficientStats
 from ._structures import CovarianceStructure, Params, readonly
@@ -41,8 +41,8 @@ _MOST_NUMBERS = 1 << 22
 # Less work than this is not worth a second kernel's compilation.
 _LEAST_WORK = 1e7
 _MOST_KEYS = 1 << 16
-# One row in so many is tried first, in stretches of _STRETCH rows.
-_TRIED, _STRETCH = 16, 8192
+# One stretch of rows in so many is tried first, and of that no more than the first so many rows.
+_TRIED, _STRETCH, _MOST_TRIED = 16, 8192, 2048
 
 
 def _negligible(mass: Array, weight: float, n_rows: int) -> tuple[NDArray[np.bool_], float]:
@@ -131,19 +131,22 @@ class TileByTile:
 
     row : how many pairs it costs to sort, gather and look at a row.
     compared : how many pairs it costs to compare two components.
+    least : what a pair costs, of 1, where the other passes list those that count.
     """
 
     keys = RINGS
 
-    def __init__(self, row: float, compared: float) -> None:
+    def __init__(self, row: float, compared: float, least: float = 1.0) -> None:
         self.row = row
         self.compared = compared
+        self.least = least
 
     def most_pairs(self, n_rows: int, n_components: int, d: int) -> float:
         """Return the share of finished pairs above which the dense pass is faster."""
         if n_components**2 > _MOST_NUMBERS:
             return 0.0
-        return max(0.0, 0.9 - self.row / n_components - self.compared * n_components / n_rows)
+        fixed = self.row / n_components + self.compared * n_components / n_rows
+        return max(0.0, 0.9 * self.least - fixed)
 
     def bounds(self, params: KernelParams, mass: Array, weight: float, n_rows: int) -> Reaches:
         """Return what tells which pairs cannot matter, after a pass that found these masses."""
@@ -173,7 +176,7 @@ class TileByTile:
 # By the kind of the parameters, and whether features are few; the figures as measured.  In float32
 # pairs cost less, which the work on lists and rows does not.
 _BY_TILE = TileByTile(row=8.0, compared=50.0)
-_BY_EXPANDED_TILE = TileByTile(row=16.0, compared=80.0)
+_BY_EXPANDED_TILE = TileByTile(row=16.0, compared=80.0, least=0.7)
 _WAYS: dict[tuple[type, bool], Way] = {
     (Triangular, False): RowByRow(bound=70.0, survivor=400.0),
     (Triangular, True): TileByTile(row=6.0, compared=500.0),
@@ -192,6 +195,15 @@ def way_for(params: KernelParams) -> Way | None:
     return _WAYS.get((type(params), params.means.shape[1] <= MOST))
 
 
+def _divided(block: Block, n: int) -> tuple[Block, Block]:
+    """Return the first n rows of a block, and the others."""
+    rows, weights, start, number = block
+    return (
+        Block(rows[:n], weights[:n], start, number),
+        Block(rows[n:], weights[n:], start + n, number),
+    )
+
+
 class PrunedPass:
     """The E and M step without pairs that cannot matter; dense for blocks where most of them do.
 
@@ -199,7 +211,15 @@ class PrunedPass:
     """
 
     def __init__(
-        self, way: Way, params: KernelParams, bounds: Any, keys: Keys, *, label: bool, tried: int
+        self,
+        way: Way,
+        params: KernelParams,
+        bounds: Any,
+        keys: Keys,
+        *,
+        label: bool,
+        tried: int,
+        gaps: Array = NO_GAPS,
     ) -> None:
         self.way = way
         self.params = params
@@ -207,19 +227,28 @@ class PrunedPass:
         self.keys = keys
         self.label = label  # whether the likely components are to be found first
         self.tried = tried  # one stretch in so many is tried, the others are dense
+        self.gaps = gaps  # as in `EMPass`
         self.size = EMPass(params).size + 2
 
     def worker(self) -> BlockReducer:
         way, params = self.way, self.params
         dense_scratch = np.empty(em_pass.scratch_size(params))
         scratch, room = None, 0
+
+        def dense(block: Block, sums: Array) -> None:
+            if len(block.rows):
+                args = block.weights, self.gaps, dense_scratch, sums
+                em_pass.em_block(block.rows, params, *args)
+
         n_components = len(params.means)
 
         def run(block: Block, statistics: Array) -> None:
             nonlocal scratch, room
-            rows, weights = block.rows, block.weights
-            sums, pairs = statistics[:-2], -1.0
+            sums, rest = statistics[:-2], block
             if block.start // _STRETCH % self.tried == 0:
+                tried = len(block.rows) if self.tried == 1 else _MOST_TRIED
+                block, rest = _divided(block, tried)
+                rows = block.rows
                 if room < len(rows):
                     scratch, room = way.scratch(params, len(rows)), len(rows)
                 keys = self.keys[block.where]
@@ -231,8 +260,9 @@ class PrunedPass:
                 pairs = way.add_block(block, params, self.bounds, keys, scratch, sums)
                 statistics[-2] += all_pairs if pairs < 0 else pairs
                 statistics[-1] += all_pairs
-            if pairs < 0:
-                em_pass.em_block(rows, params, weights, dense_scratch, sums)
+                if pairs < 0:
+                    dense(block, sums)
+            dense(rest, sums)
 
         return run
 
@@ -290,7 +320,7 @@ class EMPasses:
         """Make a pass over all rows and return its statistics."""
         task = self._pruned(params)
         if task is None:
-            flat = reduce(EMPass(params))
+            flat = reduce(EMPass(params, self._gaps(params)))
             self._wait -= 1
         else:
             whole = reduce(task)
@@ -328,7 +358,17 @@ class EMPasses:
             self._keys,
             label=self._stage != "pruned",
             tried=_TRIED if self._stage == "trial" else 1,
+            gaps=self._gaps(params),
         )
+
+    def _gaps(self, params: KernelParams) -> Array:
+        """Return by how much less than the best a log2-density counts (K,), or (0,) for all."""
+        if not self.prune or self.mass is None or self.n_rows * params.means.size < _LEAST_WORK:
+            return NO_GAPS
+        skipped, floor = _negligible(self.mass, self._weight, self.n_rows)
+        gaps: Array = np.where(skipped, np.log2(floor), -np.inf)
+        gaps.flags.writeable = False
+        return gaps
 
     def _suits(self, way: Way, params: KernelParams) -> bool:
         n_components, d = params.means.shape

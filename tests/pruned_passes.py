@@ -11,6 +11,7 @@ from fastgmm._em import Standing, run_em
 from fastgmm._initialise import total_scatter
 from fastgmm._kernels.em_pass import LABEL
 from fastgmm._kernels.expanded import Expanded
+from fastgmm._kernels.expanded_triangular import ExpandedTriangular
 from fastgmm._passes import EMPass, MapPass
 from fastgmm._pruning import EMPasses, PrunedPass, way_for
 from fastgmm._rules import MaximumLikelihood, log_weights
@@ -56,7 +57,7 @@ def labels_of(X, truth):
 
 def unit_of_means(truth):
     """What `assert_same` measures small shifts in: below any standard deviation of a `mixture`."""
-    return 0.5 if isinstance(kernel_params_of(truth), Expanded) else 1e-3
+    return 0.5 if isinstance(kernel_params_of(truth), Expanded | ExpandedTriangular) else 1e-3
 
 
 class Both(NamedTuple):

@@ -17,10 +17,13 @@ from scipy import special
 
 import fastgmm
 from fastgmm._kernels import em_pass
+from fastgmm._kernels.algebra import multiply_out
 from fastgmm._kernels.em_pass import COMPONENT_LOG_DENSITIES, LABEL, LOG_DENSITY, PROBABILITIES
 from fastgmm._kernels.expanded import Expanded
+from fastgmm._kernels.expanded_triangular import ExpandedTriangular
 from fastgmm._kernels.kinds import moments_params, second_size
 from fastgmm._kernels.scaled import Scaled
+from fastgmm._kernels.tiny import MOST
 from fastgmm._kernels.triangular import Triangular
 from fastgmm._stats import SufficientStats, flat_size
 from fastgmm._structures import STRUCTURES, Params, _records
@@ -30,7 +33,7 @@ class Centred(str):
     """The name of a covariance type, for components whose squares must not be multiplied out."""
 
 
-TYPES = (*STRUCTURES, Centred("tied"), Centred("diag"), Centred("spherical"))
+TYPES = (*STRUCTURES, *map(Centred, STRUCTURES))
 SHAPES = [(1, 1), (1, 4), (2, 2), (3, 1), (3, 9), (5, 4), (8, 3), (17, 2), (33, 2)]  # d, K
 SMALL = [(1, 1), (2, 3), (5, 2)]
 ROWS = [1, 16, 17, 515]
@@ -75,22 +78,30 @@ def problem(kind, n, d, k, seed=0, dtype=np.float64):
     return X, truth
 
 
-def kernel_params(truth, dtype=np.float64):
-    """What kernels read for rows of a type, every array between zones of NaN."""
+def kernel_params_of(truth, dtype=np.float64):
+    """What kernels read for rows of a type."""
     structure = STRUCTURES[truth.covariance_type]
     factors = structure.precisions_cholesky(truth.covariances)
     with np.errstate(divide="ignore"):
         log_weights = np.log(truth.weights)
     params = Params(truth.weights, truth.means, truth.covariances, factors)
+    return structure.kernel_params(params, log_weights, dtype)
+
+
+def kernel_params(truth, dtype=np.float64):
+    """The same, every array between zones of NaN, and multiplied out or not as the type says."""
     with pytest.MonkeyPatch.context() as patch:
         if isinstance(truth.covariance_type, Centred):
             patch.setattr(_records, "_MAX_SQUARE_DISTANCE", -1.0)
-        made = structure.kernel_params(params, log_weights, dtype)
-    assert isinstance(truth.covariance_type, Centred) == isinstance(made, Scaled)
+        made = kernel_params_of(truth, dtype)
+    few = len(truth.means.T) <= MOST and dtype == np.float64
+    if truth.covariance_type != "full" or few:
+        centred = isinstance(made, Scaled | Triangular)
+        assert isinstance(truth.covariance_type, Centred) == centred
     return type(made)(*(given(field) for field in made))
 
 
-def run_em(X, params, weights=None, *, garbage=np.nan, offset=0, before=0.0):
+def run_em(X, params, weights=None, gaps=(), *, garbage=np.nan, offset=0, before=0.0):
     """Run ``em_block`` between zones; return its statistics."""
     k, d = params.means.shape
     scratch, around_scratch = zoned(
@@ -101,7 +112,7 @@ def run_em(X, params, weights=None, *, garbage=np.nan, offset=0, before=0.0):
     )
     counts = given(np.empty(0) if weights is None else weights, offset)
     with np.errstate(all="ignore"):  # compiled kernels overflow in silence, uncompiled ones do not
-        em_pass.em_block(given(X, offset), params, counts, scratch, flat)
+        em_pass.em_block(given(X, offset), params, counts, given(np.array(gaps)), scratch, flat)
     assert untouched(around_scratch)
     assert untouched(around_flat)
     return SufficientStats.from_flat(flat, params.means)
@@ -437,19 +448,57 @@ def test_tied_components_far_apart_are_seen_by_the_triangular_kind():
 
 
 @pytest.mark.nojit
-@pytest.mark.parametrize("kind", ["tied", "diag", "spherical"])
+@pytest.mark.parametrize("kind", list(STRUCTURES))
 def test_squares_are_multiplied_out_where_that_costs_few_digits(kind):
     """Of 500 sd from the origin a square has 250,000; up to 1000 thirteen digits are left."""
     _, truth = problem(kind, 1, 3, 2)
-    sd = 1.0 if kind == "tied" else np.sqrt(truth.covariances.min())
-    if kind == "tied":
+    near, far, sd = Expanded, Scaled, 1.0
+    if kind == "full":
+        near, far = ExpandedTriangular, Triangular
+        truth = truth._replace(covariances=np.stack([np.eye(3)] * 2))
+    elif kind == "tied":
         truth = truth._replace(covariances=np.eye(3))
-    for distance, expected in ((10.0, Expanded), (500.0, Scaled)):
+    else:
+        sd = np.sqrt(truth.covariances.min())
+    for distance, expected in ((10.0, near), (500.0, far)):
         means = truth.means[:1] + 2.0 * distance * sd * np.eye(2, 3)[::-1]
         apart = truth._replace(means=means, weights=np.array([0.5, 0.5]))
         structure = STRUCTURES[kind]
         params = Params(*apart[:3], structure.precisions_cholesky(apart.covariances))
         assert type(structure.kernel_params(params, np.log(apart.weights))) is expected
+
+
+@pytest.mark.nojit
+def test_correlated_features_cost_digits_too():
+    """Of a correlation of 1 - 1e-4, terms are 1e4 times as large as their sum."""
+    _, truth = problem("full", 1, 2, 1)
+    for correlation, expected in ((0.99, ExpandedTriangular), (1.0 - 1e-4, Triangular)):
+        covariances = np.array([[[1.0, correlation], [correlation, 1.0]]])
+        made = kernel_params_of(truth._replace(covariances=covariances))
+        assert type(made) is expected
+
+
+def test_multiplied_out_polynomials_are_log_densities():
+    X, truth = problem("full", 50, 5, 3)
+    structure = STRUCTURES["full"]
+    factors = structure.precisions_cholesky(truth.covariances)
+    origin, out = np.empty(5), np.empty((3, 1 + 5 + 15))
+    constants = np.array([0.3, -2.0, 0.0])
+    terms = multiply_out(
+        *(given(factors.transpose(0, 2, 1)), None, given(truth.weights), given(truth.means)),
+        *(given(truth.covariances), given(constants), origin, out),
+    )
+    assert_allclose(origin, truth.weights @ truth.means, rtol=1e-14)
+    z = X - origin
+    rows, columns = np.tril_indices(5)
+    features = np.hstack([np.ones((50, 1)), z, z[:, rows] * z[:, columns]])
+    offsets = X[:, None] - truth.means
+    precisions = np.linalg.inv(truth.covariances)
+    squares = np.einsum("nki,kij,nkj->nk", offsets, precisions, offsets)
+    assert_allclose(np.log(2.0) * features @ out.T, constants - 0.5 * squares, rtol=1e-11)
+    reach = np.abs(truth.means - origin) + np.sqrt(np.einsum("kii->ki", truth.covariances))
+    sums = np.einsum("ki,kij,kj->k", reach, np.abs(precisions), reach)
+    assert terms == pytest.approx(sums.max(), rel=1e-11)
 
 
 GUARDED = """
@@ -490,7 +539,9 @@ GUARDED = """
                     flat = fenced(np.zeros(flat_size(k, d, second_size(params))), at_end)
                     for weights in (np.empty(0), np.ones(n)):
                         weights = fenced(weights, at_end, False)
-                        em_pass.em_block(rows, params, weights, scratch, flat)
+                        for gap in ([], [-53.0] * k):
+                            gaps = fenced(np.array(gap), at_end, False)
+                            em_pass.em_block(rows, params, weights, gaps, scratch, flat)
                     for what in range(4):
                         label = what == em_pass.LABEL
                         columns = 1 if what == em_pass.LOG_DENSITY else k

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array
+from .exp import LOG2_E
 from .options import device, entry
 
 _EPSILON = 2.0**-52
@@ -90,3 +91,65 @@ def inverse_factors(matrices: Array, params: Any, work: Array, out: Array) -> in
             return k
         _invert(work, out[k])
     return -1
+
+
+@entry
+def multiply_out(
+    factors: Array,
+    params: Any,
+    weights: Array,
+    means: Array,
+    covariances: Array,
+    constants: Array,
+    origin: Array,
+    out: Array,
+) -> float:
+    """Write the log-densities of components as polynomials about the mean of the mixture.
+
+    factors : IN (K, d, d), lower triangular T with T^T T the precision; params : not read;
+    weights, constants : IN (K,); means : IN (K, d); covariances : IN (K, d, d); origin : OUT (d,);
+    out : OUT (K, 1 + d + d (d + 1) / 2), the constant, then what features, and the products of
+    pairs (row by row of a lower triangle), are multiplied by.
+
+    Returns the largest sum of what terms may be for rows of a component, or NaN: so many digits
+    may cancel.
+    """
+    n_components, d = means.shape
+    total = 0.0
+    for k in range(n_components):
+        total += weights[k]
+    for j in range(d):
+        origin[j] = 0.0
+        for k in range(n_components):
+            origin[j] += weights[k] / total * means[k, j]
+    largest = 0.0
+    for k in range(n_components):
+        constant, terms, pair = constants[k], 0.0, 1 + d
+        for i in range(d):
+            out[k, 1 + i] = 0.0
+        for i in range(d):
+            y = means[k, i] - origin[i]
+            reach = abs(y) + np.sqrt(covariances[k, i, i])
+            for j in range(i + 1):
+                z = means[k, j] - origin[j]
+                precision = 0.0
+                for m in range(i, d):
+                    precision += factors[k, m, i] * factors[k, m, j]
+                term = abs(precision) * reach * (abs(z) + np.sqrt(covariances[k, j, j]))
+                out[k, 1 + i] += precision * z
+                if j < i:
+                    out[k, 1 + j] += precision * y
+                    constant -= precision * y * z
+                    terms += 2.0 * term
+                    out[k, pair] = -LOG2_E * precision
+                else:
+                    constant -= 0.5 * precision * y * z
+                    terms += term
+                    out[k, pair] = -0.5 * LOG2_E * precision
+                pair += 1
+        out[k, 0] = LOG2_E * constant
+        for i in range(d):
+            out[k, 1 + i] *= LOG2_E
+        largest = max(largest, terms)
+        total += 0.0 * terms  # a maximum may pass over NaN
+    return largest + 0.0 * total

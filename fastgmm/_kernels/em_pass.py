@@ -14,15 +14,18 @@ from .arrays import Array, Labels, Rows
 from .exp import LN2
 from .kinds import (
     KernelParams,
+    add_listed,
     add_moments,
     begin_tile,
     clear_moments,
     finish_moments,
     log2_densities,
+    most_listed,
     nearest,
     rows_together,
     work_size,
 )
+from .lists import exponentiate_listed, list_pairs
 from .options import device, entry, shared
 from .simd import LANES, lane_sum, load, splat, store, use_wide_registers, where_less
 from .tile import (
@@ -43,6 +46,8 @@ from .tile import (
 LOG_DENSITY, LABEL, PROBABILITIES, COMPONENT_LOG_DENSITIES = range(4)
 
 _LINE = 8  # float64 in a cache line
+# Where too many pairs count to list them, lists are tried again so many tiles later.
+_PATIENCE = 16
 
 
 def scratch_size(params: KernelParams) -> int:
@@ -51,7 +56,8 @@ def scratch_size(params: KernelParams) -> int:
     width = params.centres.itemsize
     b = tile_rows(d, width)
     tile = padded(d, width) * b * width // 8
-    return tile + n_components * b + 4 * b + _lines(n_components) + work_size(params) + 4 * _LINE
+    lists = _lines(n_components) + _lists_size(n_components, b)
+    return tile + n_components * b + 4 * b + lists + work_size(params) + 4 * _LINE
 
 
 @shared
@@ -60,12 +66,18 @@ def _lines(n: int) -> int:
     return (n + _LINE - 1) // _LINE * _LINE
 
 
+@shared
+def _lists_size(n_components: int, b: int) -> int:
+    """Return the float64 that lists of all pairs of a tile take, and their lengths."""
+    return _lines(n_components * (b + 1) // 2 + 1)
+
+
 @device
 def regions(scratch: Array, params: Any) -> Any:
-    """Divide the scratch into x, h, best, weights, scale, total, everyone and the kind's work.
+    """Divide the scratch: x, h, best, weights, scale, total, everyone, lists and the kind's work.
 
     Each begins on a cache line, which makes them faster.  everyone (K,) is filled with the numbers
-    of the components: all of them are active.
+    of the components: all of them are active.  lists : (K b + K,), see ``lists.py``.
     """
     n_components, d = params.means.shape
     width = params.centres.itemsize
@@ -84,8 +96,10 @@ def regions(scratch: Array, params: Any) -> Any:
     everyone = scratch[place : place + n_components].view(np.int64)
     for k in range(n_components):
         everyone[k] = k
-    work = scratch[place + _lines(n_components) :]
-    return x, h, best, weights, scale, total, everyone, work
+    place += _lines(n_components)
+    lists = scratch[place : place + _lists_size(n_components, b)].view(np.int32)
+    work = scratch[place + _lists_size(n_components, b) :]
+    return x, h, best, weights, scale, total, everyone, lists[: n_components * (b + 1)], work
 
 
 @device
@@ -110,18 +124,26 @@ def place_lost(params: Any, active: Array, row: Array, h: Array, i: int, b: int)
 
 
 @entry
-def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: Array) -> None:
+def em_block(
+    X: Rows, params: Any, weights: Array, gaps: Array, scratch: Array, statistics: Array
+) -> None:
     """Add the statistics of one block of rows.
 
-    X : IN (n, d); params : IN; weights : IN (n,), or (0,) for ones; scratch : WORK;
-    statistics : INOUT flat.
+    X : IN (n, d); params : IN; weights : IN (n,), or (0,) for ones; gaps : IN (K,), by how much
+    less than the best a log2-density counts, or (0,) for all; scratch : WORK; statistics : INOUT
+    flat.
+
+    Where few pairs count, they are listed; each tile tells, and each block begins anew.
     """
     use_wide_registers()
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
-    x, h, best, tile_weights, scale, total, everyone, work = regions(scratch, params)
+    x, h, best, tile_weights, scale, total, everyone, lists, work = regions(scratch, params)
     mass, first, second = split_statistics(statistics, d, n_components)
     likelihood, weight = 0.0, splat(0.0)
+    counts, most, wait = lists[h.shape[0] :], 0.0, 0
+    if gaps.shape[0] > 0:
+        most = most_listed(params) * h.shape[0]
     clear_moments(params, work)
     for start in range(0, X.shape[0], b):
         rows = min(b, X.shape[0] - start)
@@ -130,8 +152,13 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
         begin_tile(params, x, b, work)
         log2_densities(params, everyone, x, h, work)
         find_best(h, best)
-        lost = exponentiate(h, best, tile_weights, scale, total, x)
-        if lost > 0.0:
+        few, wait = False, wait - 1
+        if most > 0.0 and wait < 0:
+            few = list_pairs(h, best, gaps, everyone, lists, counts) <= most
+            wait = 0 if few else _PATIENCE
+        if few:
+            exponentiate_listed(h, best, lists, counts, tile_weights, scale, total, x)
+        elif exponentiate(h, best, tile_weights, scale, total, x) > 0.0:
             for i in range(rows):
                 if not best[i] > NEVER:
                     place_lost(params, everyone, X[start + i], h, i, b)
@@ -140,7 +167,10 @@ def em_block(X: Rows, params: Any, weights: Array, scratch: Array, statistics: A
         else:
             likelihood += sum_weighted_log_densities(best, total, tile_weights)
         weight = add_all(weight, tile_weights)
-        add_moments(params, everyone, x, h, scale, work, mass, first, second)
+        if few:
+            add_listed(params, lists, counts, h, scale, work)
+        else:
+            add_moments(params, everyone, x, h, scale, work, mass, first, second)
     finish_moments(params, work, mass, first, second)
     statistics[0] += likelihood
     statistics[1] += lane_sum(weight)
@@ -179,7 +209,7 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
     use_wide_registers()
     n_components, d = params.means.shape
     width = params.centres.itemsize
-    x, whole_h, whole_best, whole_weights, whole_scale, whole_total, everyone, work = regions(
+    x, whole_h, whole_best, whole_weights, whole_scale, whole_total, everyone, _, work = regions(
         scratch, params
     )
     # A single row of live data must not cost a whole tile.
@@ -230,7 +260,7 @@ def moments_block(
     use_wide_registers()
     n_components, d = params.means.shape
     b = tile_rows(d, params.centres.itemsize)
-    x, h, _, _, scale, _, everyone, work = regions(scratch, params)
+    x, h, _, _, scale, _, everyone, _, work = regions(scratch, params)
     mass, first, second = split_statistics(statistics, d, n_components)
     for i in range(b):
         scale[i] = 1.0

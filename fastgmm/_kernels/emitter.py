@@ -225,7 +225,7 @@ class Emitter:
         builder.position_at_end(inside)
         i = builder.phi(INT64)
         values = [builder.phi(value.type) for value in carried]
-        new = body(i, values)
+        new = body(i, list(values))
         following = builder.add(i, self.index(step))
         last = builder.block
         builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)

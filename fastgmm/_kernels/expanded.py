@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import expanded_tiles, scaled
-from .arrays import Array
+from .arrays import Array, Indices
 from .exp import LOG2_E
 from .expanded_tiles import PANEL, log_densities, whiten, write_products
+from .listed_tiles import add_listed_moments, whole_registers, write_lines
 from .options import device, shared
 from .scaled import Scaled, weigh
 from .simd import LANES, fma, lane_max, load, splat, store, where_less
@@ -80,8 +81,10 @@ def _sizes(d: int, columns: int, whitened: bool) -> tuple[int, int, int]:
 def work_size(params: Expanded) -> int:
     """Return how much scratch the functions below need as ``work``."""
     n_components, columns = map(int, params.coefficients.shape)
-    _, cells, counted = _sizes(params.means.shape[1], columns, params.factor.size > 0)
-    return int(cells + n_components * _cells_size(counted) + params.means.shape[1])
+    d = int(params.means.shape[1])
+    _, cells, counted = _sizes(d, columns, params.factor.size > 0)
+    lines = tile_rows(d) * whole_registers(counted)
+    return int(cells + n_components * _cells_size(counted) + d + lines)
 
 
 @device
@@ -192,6 +195,35 @@ def add_moments(
     for p in range(active.shape[0]):
         weigh(h, p * b, scale)
     expanded_tiles.add_moments(panels, b, counted, active, h, cells, size)
+
+
+@device
+def most_listed(params: Any) -> float:
+    """Return the share of pairs up to which it pays to list those that count.
+
+    By what was measured, in ns: a pair in the dense pass, what it takes to tell which count, and
+    one that does.
+    """
+    n_components, columns = params.coefficients.shape
+    dense, telling = 1.05 + 0.047 * columns, 0.45 + 0.21 * columns / n_components
+    listed = 3.0 + 0.1 * columns
+    return max(0.0, 0.9 * (dense - telling) / listed)  # type: ignore[no-any-return]
+
+
+@device
+def add_listed(
+    params: Any, rows: Indices, counts: Indices, h: Array, scale: Array, work: Array
+) -> None:
+    """Add the moments of listed pairs of a tile, weighted by h scale, to ``work``."""
+    n_components, d = params.means.shape
+    whitened, b = params.factor.shape[0] > 0, scale.shape[0]
+    start, end, counted = _sizes(d, params.coefficients.shape[1], whitened)
+    size, width = _cells_size(counted), whole_registers(counted)
+    cells = work[end : end + n_components * size]
+    lines = work[end + n_components * size + d :]
+    write_lines(work[start:], b, counted, lines)
+    for k in range(n_components):
+        add_listed_moments(lines, width, rows, k * b, counts[k], h, scale, cells, k * size)
 
 
 @device

@@ -12,7 +12,7 @@ import numpy as np
 from numba.extending import overload
 
 from . import expanded, expanded_triangular, scaled, triangular
-from .arrays import Array
+from .arrays import Array, Indices
 from .expanded import Expanded
 from .expanded_triangular import ExpandedTriangular
 from .options import JIT_DISABLED, overload_options
@@ -94,6 +94,21 @@ def add_moments(
     _MODULES[type(params)].add_moments(params, active, x, h, scale, work, mass, first, second)
 
 
+def most_listed(params: KernelParams) -> float:
+    """Return the share of pairs up to which it pays to list those that count; 0 if never."""
+    return float(_MODULES[type(params)].most_listed(params))
+
+
+def add_listed(
+    params: Any, rows: Indices, counts: Indices, h: Array, scale: Array, work: Array
+) -> None:
+    """Add the moments of listed pairs of a tile, weighted by h scale; see ``lists.py``.
+
+    Only of kinds whose pairs may be listed, and of tiles that were begun.
+    """
+    _MODULES[type(params)].add_listed(params, rows, counts, h, scale, work)
+
+
 def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: Array) -> None:
     """End the sums of a block: after this all of them are in mass, first and second."""
     _MODULES[type(params)].finish_moments(params, work, mass, first, second)
@@ -133,6 +148,8 @@ if not JIT_DISABLED:
         log2_densities,
         clear_moments,
         add_moments,
+        most_listed,
+        add_listed,
         finish_moments,
         separation,
         nearest,

@@ -36,7 +36,7 @@ def labelled_products_block(
     n_components = params.means.shape[0]
     data = X.reshape(n * d)
     starts, order, chosen = scratch.starts, scratch.order, scratch.chosen
-    whole_x, _, _, whole_h, whole_ones, _, active, work = regions(scratch.numbers, params)
+    whole_x, _, _, whole_h, whole_ones, _, active, _, work = regions(scratch.numbers, params)
     mass, first, second = split_statistics(statistics, d, n_components)
     most = chosen.shape[0]
     weight = splat(0.0)

@@ -35,7 +35,7 @@ def _emit_transposing(
     lane = ir.Constant(ir.VectorType(INT64, emit.lanes), list(range(emit.lanes)))
     mask = builder.icmp_signed("<", lane, emit.splat(count))
     block = [emit.load_masked(source, start(i), mask) for i in range(emit.lanes)]
-    for j, feature in enumerate(_transposed(emit, block)):
+    for j, feature in enumerate(transposed(emit, block)):
         emit.store(x, builder.add(xo, builder.mul(stride, emit.index(j))), feature)
 
 
@@ -186,7 +186,7 @@ def load_few(data: Array, row: int, d: int, x: Array, n: int) -> None:
         _few_4(data, row * 4, x, n)
 
 
-def _transposed(emit: Emitter, block: list[Any]) -> list[Any]:
+def transposed(emit: Emitter, block: list[Any]) -> list[Any]:
     """Transpose a square block of registers: log2(size) rounds of two-register shuffles."""
     size = len(block)
     step = size // 2

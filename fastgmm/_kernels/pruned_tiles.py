@@ -146,8 +146,8 @@ def pruned_tiles_block(
     n_components, width = params.means.shape[0], params.centres.itemsize
     data = X.reshape(n * d)
     starts, order, chosen = scratch.starts, scratch.order, scratch.chosen
-    whole_x, whole_h, whole_best, whole_weights, whole_scale, whole_total, active, work = regions(
-        scratch.numbers, params
+    whole_x, whole_h, whole_best, whole_weights, whole_scale, whole_total, active, _, work = (
+        regions(scratch.numbers, params)
     )
     mass, first, second = split_statistics(statistics, d, n_components)
     sort_rows(keys, starts, order)

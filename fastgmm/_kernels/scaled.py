@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import scaled_tiles
-from .arrays import Array
+from .arrays import Array, Indices
 from .exp import LOG2_E
 from .options import device, strict_device
 from .scaled_tiles import (
@@ -174,6 +174,19 @@ def add_moments(
         mass[k] += here
         if here != 0.0:  # else all the rest would be exact zeros
             scaled_tiles.add_moments(x, b, means, k * d, h, o, cells, k * size, d, both)
+
+
+@device
+def most_listed(params: Any) -> float:
+    """Return that pairs are never listed."""
+    return 0.0
+
+
+@device
+def add_listed(
+    params: Any, rows: Indices, counts: Indices, h: Array, scale: Array, work: Array
+) -> None:
+    """Do nothing: pairs are never listed."""
 
 
 @device

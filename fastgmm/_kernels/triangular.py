@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import moments, tiles, tiny
-from .arrays import Array
+from .arrays import Array, Indices
 from .exp import LOG2_E
 from .loading import lanes_of
 from .options import device, shared, strict_device
@@ -204,6 +204,19 @@ def add_moments(
     v = work[d * ROWS : size].view(params.centres.dtype)
     cells = work[size:]
     moments.add_moments(active, x, b, centres, h, scale, v, cells, d)
+
+
+@device
+def most_listed(params: Any) -> float:
+    """Return that pairs are never listed."""
+    return 0.0
+
+
+@device
+def add_listed(
+    params: Any, rows: Indices, counts: Indices, h: Array, scale: Array, work: Array
+) -> None:
+    """Do nothing: pairs are never listed."""
 
 
 @device

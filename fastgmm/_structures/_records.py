@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .._kernels.algebra import multiply_out
 from .._kernels.expanded import Expanded, expand
 from .._kernels.expanded_triangular import ExpandedTriangular, expand_triangular
 from .._kernels.kinds import KernelParams
@@ -54,15 +55,13 @@ def triangular_if_far(
     given = triangular(params.means, factors, constants)
     if given.means.shape[1] > MOST:
         return given
-    origin = readonly(centre_of(params))
-    with np.errstate(over="ignore", invalid="ignore"):
-        offsets = given.means - origin
-        precisions = np.einsum("kji,kjl->kil", factors, factors)
-        lengths = np.abs(offsets) + np.sqrt(np.einsum("kii->ki", params.covariances))
-        terms = np.einsum("ki,kij,kj->k", lengths, np.abs(precisions), lengths)
-    if not terms.max() <= _MAX_SQUARE_DISTANCE:
+    k, d = params.means.shape
+    origin, coefficients = np.empty(d), np.empty((k, 1 + d * (d + 3) // 2))
+    arrays = map(readonly, (params.weights, params.means, params.covariances, constants))
+    terms = multiply_out(readonly(factors), None, *arrays, origin, coefficients)
+    if not terms <= _MAX_SQUARE_DISTANCE:
         return given
-    return expand_triangular(given, origin, offsets, precisions)
+    return expand_triangular(given, readonly(origin), readonly(coefficients))
 
 
 def triangular_float32(means: Array, factors: Array, constants: Array) -> Triangular:
