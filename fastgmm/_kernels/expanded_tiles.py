@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .arrays import Array
+from .arrays import Array, Labels
 from .emitter import LANES, Emitter
 from .moments import emit_add_folded
 from .options import device
@@ -119,7 +119,7 @@ def log_densities(
 
 
 @device
-def whiten(x: Array, b: int, whitening: Array, numbers: Array, columns: int, out: Array) -> None:
+def whiten(x: Array, b: int, whitening: Array, numbers: Labels, columns: int, out: Array) -> None:
     """Multiply the rows of panels x by a lower triangular factor; write panels of more columns.
 
     whitening : (d, 1 + d), the factor behind a column of zeros; numbers : 0, 1, ..., d - 1.

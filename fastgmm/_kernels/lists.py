@@ -97,7 +97,7 @@ def list_pairs(
     b, total = best.shape[0], 0
     for i in range(b):
         if not best[i] > NEVER:
-            return h.shape[0]
+            return int(h.shape[0])
     for p in range(active.shape[0]):
         count = list_rows(h, p * b, best, b, gaps[active[p]], rows, p * b)
         counts[p] = count
