@@ -195,8 +195,9 @@ def way_for(params: KernelParams) -> Way | None:
     return _WAYS.get((type(params), params.means.shape[1] <= MOST))
 
 
-def _divided(block: Block, n: int) -> tuple[Block, Block]:
-    """Return the first n rows of a block, and the others."""
+def _divided(block: Block, n: int | None) -> tuple[Block, Block]:
+    """Return the first n rows of a block, or all, and the others."""
+    n = len(block.rows) if n is None else n
     rows, weights, start, number = block
     return (
         Block(rows[:n], weights[:n], start, number),
@@ -234,35 +235,28 @@ class PrunedPass:
         way, params = self.way, self.params
         dense_scratch = np.empty(em_pass.scratch_size(params))
         scratch, room = None, 0
-
-        def dense(block: Block, sums: Array) -> None:
-            if len(block.rows):
-                args = block.weights, self.gaps, dense_scratch, sums
-                em_pass.em_block(block.rows, params, *args)
-
         n_components = len(params.means)
 
         def run(block: Block, statistics: Array) -> None:
             nonlocal scratch, room
             sums, rest = statistics[:-2], block
             if block.start // _STRETCH % self.tried == 0:
-                tried = len(block.rows) if self.tried == 1 else _MOST_TRIED
-                block, rest = _divided(block, tried)
-                rows = block.rows
+                tried, others = _divided(block, None if self.tried == 1 else _MOST_TRIED)
+                rows = tried.rows
                 if room < len(rows):
                     scratch, room = way.scratch(params, len(rows)), len(rows)
-                keys = self.keys[block.where]
+                keys = self.keys[tried.where]
                 if self.label:
                     found = np.empty(len(rows), np.int64)
                     em_pass.map_block(rows, params, LABEL, dense_scratch, _NO_OUT, found)
                     keys[:] = found * way.keys
                 all_pairs = len(rows) * n_components
-                pairs = way.add_block(block, params, self.bounds, keys, scratch, sums)
+                pairs = way.add_block(tried, params, self.bounds, keys, scratch, sums)
                 statistics[-2] += all_pairs if pairs < 0 else pairs
                 statistics[-1] += all_pairs
-                if pairs < 0:
-                    dense(block, sums)
-            dense(rest, sums)
+                rest = block if pairs < 0 else others
+            if len(rest.rows):
+                em_pass.em_block(rest.rows, params, rest.weights, self.gaps, dense_scratch, sums)
 
         return run
 

@@ -94,10 +94,11 @@ def kernel_params(truth, dtype=np.float64):
         if isinstance(truth.covariance_type, Centred):
             patch.setattr(_records, "_MAX_SQUARE_DISTANCE", -1.0)
         made = kernel_params_of(truth, dtype)
-    few = len(truth.means.T) <= MOST and dtype == np.float64
-    if truth.covariance_type != "full" or few:
-        centred = isinstance(made, Scaled | Triangular)
-        assert isinstance(truth.covariance_type, Centred) == centred
+    if truth.covariance_type == "full":
+        many = len(truth.means.T) > MOST or dtype == np.float32
+        assert isinstance(made, Triangular) == (many or isinstance(truth.covariance_type, Centred))
+    else:
+        assert isinstance(made, Scaled) == isinstance(truth.covariance_type, Centred)
     return type(made)(*(given(field) for field in made))
 
 

@@ -20,8 +20,11 @@ SCIPY = NUMPY | {"scipy"}
 
 KERNELS = frozenset(f"fastgmm._kernels.{path.stem}" for path in ROOT.glob("_kernels/*.py"))
 PARAMETER_TYPES = frozenset(
-    f"fastgmm._kernels.{name}" for name in ("kinds", "scaled", "expanded", "triangular", "arrays")
-)
+    f"fastgmm._kernels.{name}"
+    for name in (
+        "arrays", "expanded", "expanded_triangular", "kinds", "scaled", "tiny", "triangular",
+    )
+)  # fmt: skip
 NUMERICS = frozenset(
     f"fastgmm.{name}"
     for name in (
