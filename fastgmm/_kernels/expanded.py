@@ -17,7 +17,7 @@ import numpy as np
 from . import expanded_tiles, scaled
 from .arrays import Array, Indices
 from .exp import LOG2_E
-from .expanded_tiles import PANEL, log_densities, whiten, write_products
+from .expanded_tiles import PANEL, log_densities, summed, whiten, write_products
 from .listed_tiles import add_listed_moments, whole_registers, write_lines
 from .options import device, shared
 from .scaled import Scaled, weigh
@@ -63,7 +63,7 @@ separation, nearest = scaled.separation, scaled.nearest
 @shared
 def _cells_size(columns: int) -> int:
     """Return the numbers in a component's cells: its moments, and room for whole registers."""
-    return (columns + 2 * LANES - 1) // LANES * LANES
+    return (summed(columns) + 2 * LANES - 1) // LANES * LANES
 
 
 @shared

@@ -18,7 +18,7 @@ from numba import types
 from .arrays import Array, Labels
 from .emitter import LANES, Emitter
 from .moments import emit_add_folded
-from .options import device
+from .options import device, shared
 from .simd import vector_intrinsic
 
 # Rows whose log-densities are summed in registers at a time, with those of `_ABREAST` components.
@@ -283,10 +283,13 @@ def _moments(components: int, size: int) -> Callable[..., None]:
     return moments
 
 
-_one_1, _one_2, _one_3 = _moments(1, 1), _moments(1, 2), _moments(1, 3)
-_one_4, _one_5, _one_6 = _moments(1, 4), _moments(1, 5), _moments(1, 6)
-_two_1, _two_2, _two_3 = _moments(2, 1), _moments(2, 2), _moments(2, 3)
-_two_4, _two_5, _two_6 = _moments(2, 4), _moments(2, 5), _moments(2, 6)
+_one_3, _one_6, _two_3, _two_6 = _moments(1, 3), _moments(1, 6), _moments(2, 3), _moments(2, 6)
+
+
+@shared
+def summed(count: int) -> int:
+    """Return for how many features `add_moments` writes moments, of which ``count`` are asked."""
+    return (count + 2) // 3 * 3
 
 
 @device
@@ -296,40 +299,22 @@ def add_moments(
     """Add the moments of a tile of ``count`` features to the active components' cells.
 
     size : how far the cells of one component are from those of the next.  A few features of all
-    rows stay in a near cache while all components pass by.
+    rows stay in a near cache while all components pass by.  What fills up the last of them is
+    whatever comes after the panel: few sizes of tiles are soon compiled.
     """
-    first, stride = 0, count * PANEL
-    while first < count:
-        left = count - first
-        parts = (left + _MOST - 1) // _MOST
-        width, xo, p = (left + parts - 1) // parts, first * PANEL, 0
+    stride = count * PANEL
+    for first in range(0, count, _MOST):
+        xo, p, whole = first * PANEL, 0, count - first > 3
         while p + 1 < active.shape[0]:
             o, one, other = p * b, active[p] * size + first, active[p + 1] * size + first
-            if width == 6:
+            if whole:
                 _two_6(x, xo, stride, b, h, o, cells, one, other)
-            elif width == 5:
-                _two_5(x, xo, stride, b, h, o, cells, one, other)
-            elif width == 4:
-                _two_4(x, xo, stride, b, h, o, cells, one, other)
-            elif width == 3:
-                _two_3(x, xo, stride, b, h, o, cells, one, other)
-            elif width == 2:
-                _two_2(x, xo, stride, b, h, o, cells, one, other)
             else:
-                _two_1(x, xo, stride, b, h, o, cells, one, other)
+                _two_3(x, xo, stride, b, h, o, cells, one, other)
             p += 2
         if p < active.shape[0]:
             o, one = p * b, active[p] * size + first
-            if width == 6:
+            if whole:
                 _one_6(x, xo, stride, b, h, o, cells, one, one)
-            elif width == 5:
-                _one_5(x, xo, stride, b, h, o, cells, one, one)
-            elif width == 4:
-                _one_4(x, xo, stride, b, h, o, cells, one, one)
-            elif width == 3:
-                _one_3(x, xo, stride, b, h, o, cells, one, one)
-            elif width == 2:
-                _one_2(x, xo, stride, b, h, o, cells, one, one)
             else:
-                _one_1(x, xo, stride, b, h, o, cells, one, one)
-        first += width
+                _one_3(x, xo, stride, b, h, o, cells, one, one)

@@ -17,8 +17,8 @@ from .loading import transposed
 from .options import device, shared
 from .simd import vector_intrinsic
 
-# Registers of sums: there are no fewer than 16, and some are needed besides.
-_MOST = 12
+# Registers of features at a time, with two sums each: there are no fewer than 16 registers.
+_MOST = 6
 
 
 @shared
@@ -81,11 +81,11 @@ def _moments_twin(registers: int) -> Callable[..., None]:
 def _moments(registers: int) -> Callable[..., None]:
     """Make the moments of some registers of features in one component.
 
+    Two rows at a time have sums of their own: of one, each would wait for the last.
+
     o, count : where its list begins, in rows and h alike, and how many rows it has; an odd one is
     followed by a row of density 0.
     """
-    # Two rows at a time, with sums of their own: where these are few, each would wait for the last.
-    sets = 2 if 2 * registers <= _MOST else 1
 
     @vector_intrinsic(_moments_twin(registers))
     def moments(
@@ -110,20 +110,18 @@ def _moments(registers: int) -> Callable[..., None]:
                     weight = builder.fmul(density, builder.load(builder.gep(scale, [row])))
                     weight = emit.splat(weight)
                     start = builder.add(builder.mul(row, width), first)
-                    old = i * registers if sets == 2 else 0
                     for j in range(registers):
                         feature = emit.load(lines, emit.offset(start, j * LANES))
-                        sums[old + j] = emit.fma(feature, weight, sums[old + j])
+                        own = i * registers + j
+                        sums[own] = emit.fma(feature, weight, sums[own])
                 return sums
 
-            places = [emit.offset(place, i * LANES) for i in range(registers)]
-            begin = [emit.load(cells, at) for at in places]
-            begin += [emit.constant(0.0)] * ((sets - 1) * registers)
+            begin = [emit.constant(0.0)] * (2 * registers)
             sums = emit.loop(count, begin, two_rows, step=2)
-            for i, at in enumerate(places):
-                emit.store(
-                    cells, at, emit.add(sums[i], sums[-registers + i]) if sets == 2 else sums[i]
-                )
+            for i in range(registers):
+                at = emit.offset(place, i * LANES)
+                total = emit.add(sums[i], sums[registers + i])
+                emit.store(cells, at, emit.add(emit.load(cells, at), total))
             return context.get_dummy_value()
 
         return sig, codegen
@@ -131,9 +129,8 @@ def _moments(registers: int) -> Callable[..., None]:
     return moments
 
 
-_moments_1, _moments_2, _moments_3, _moments_4 = map(_moments, (1, 2, 3, 4))
-_moments_5, _moments_6, _moments_7, _moments_8 = map(_moments, (5, 6, 7, 8))
-_moments_9, _moments_10, _moments_11, _moments_12 = map(_moments, (9, 10, 11, 12))
+_moments_1, _moments_2, _moments_3 = map(_moments, (1, 2, 3))
+_moments_4, _moments_5, _moments_6 = map(_moments, (4, 5, 6))
 
 
 @device
@@ -157,18 +154,6 @@ def add_listed_moments(
             _moments_4(lines, first, width, rows, o, count, h, scale, cells, at)
         elif size == 5:
             _moments_5(lines, first, width, rows, o, count, h, scale, cells, at)
-        elif size == 6:
-            _moments_6(lines, first, width, rows, o, count, h, scale, cells, at)
-        elif size == 7:
-            _moments_7(lines, first, width, rows, o, count, h, scale, cells, at)
-        elif size == 8:
-            _moments_8(lines, first, width, rows, o, count, h, scale, cells, at)
-        elif size == 9:
-            _moments_9(lines, first, width, rows, o, count, h, scale, cells, at)
-        elif size == 10:
-            _moments_10(lines, first, width, rows, o, count, h, scale, cells, at)
-        elif size == 11:
-            _moments_11(lines, first, width, rows, o, count, h, scale, cells, at)
         else:
-            _moments_12(lines, first, width, rows, o, count, h, scale, cells, at)
+            _moments_6(lines, first, width, rows, o, count, h, scale, cells, at)
         first += size * LANES
