@@ -176,7 +176,7 @@ class TileByTile:
 # By the kind of the parameters, and whether features are few; the figures as measured.  In float32
 # pairs cost less, which the work on lists and rows does not.
 _BY_TILE = TileByTile(row=8.0, compared=50.0)
-_BY_EXPANDED_TILE = TileByTile(row=16.0, compared=80.0, least=0.7)
+_BY_EXPANDED_TILE = TileByTile(row=16.0, compared=80.0, least=0.8)
 _WAYS: dict[tuple[type, bool], Way] = {
     (Triangular, False): RowByRow(bound=70.0, survivor=400.0),
     (Triangular, True): TileByTile(row=6.0, compared=500.0),
@@ -330,6 +330,9 @@ class EMPasses:
         way = way_for(params)
         if way is None or self.mass is None or not self._suits(way, params):
             return None
+        if way is not self._way and self._way is not None:
+            # what did not pay there may pay here
+            self._wait, self._interval = 0, 1
         if type(way) is not type(self._way):
             self._stage, self._keys = "dense", None
         self._way = way

@@ -84,7 +84,7 @@ def work_size(params: Expanded) -> int:
     d = int(params.means.shape[1])
     _, cells, counted = _sizes(d, columns, params.factor.size > 0)
     lines = tile_rows(d) * whole_registers(counted)
-    return int(cells + n_components * _cells_size(counted) + d + lines)
+    return int(cells + n_components * _cells_size(counted) + whole_registers(d) + lines)
 
 
 @device
@@ -220,7 +220,7 @@ def add_listed(
     start, end, counted = _sizes(d, params.coefficients.shape[1], whitened)
     size, width = _cells_size(counted), whole_registers(counted)
     cells = work[end : end + n_components * size]
-    lines = work[end + n_components * size + d :]
+    lines = work[end + n_components * size + whole_registers(d) :]
     write_lines(work[start:], b, counted, lines)
     for k in range(n_components):
         add_listed_moments(lines, width, rows, k * b, counts[k], h, scale, cells, k * size)
