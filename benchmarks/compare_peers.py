@@ -90,7 +90,8 @@ def draw(medians, names, options):
             place = i + height * (j - (len(names) - 1) / 2)
             label = name if i == 0 else None
             ax.barh(place, value, height=0.9 * height, color=colours[name], label=label)
-            ax.text(value * 1.06, place, f"{value:.3g}", va="center", fontsize=7)
+            text = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+            ax.text(value * 1.06, place, text, va="center", fontsize=7)
     ax.set_yticks(range(len(medians)), list(medians))
     ax.invert_yaxis()
     ax.set(xscale="log", xlabel="one EM pass: nanoseconds per row and component (less is better)")

@@ -38,10 +38,10 @@ _EPSILON = 2.0**-53
 _NO_OUT = np.empty((0, 1))
 # Numbers that what is known of all pairs of components may take: 32 MB.
 _MOST_NUMBERS = 1 << 22
-# Less work than this is not worth a second kernel's compilation.
+# Less work than this is not worth a second kernel's compilation, nor what gaps cost.
 _LEAST_WORK = 1e7
 _MOST_KEYS = 1 << 16
-# One stretch of rows in so many is tried first, and of that no more than the first so many rows.
+# One stretch of rows in so many is tried first, of each of its blocks the first so many rows.
 _TRIED, _STRETCH, _MOST_TRIED = 16, 8192, 2048
 
 
@@ -174,7 +174,8 @@ class TileByTile:
 
 
 # By the kind of the parameters, and whether features are few; the figures as measured.  In float32
-# pairs cost less, which the work on lists and rows does not.
+# pairs cost less, which the work on lists and rows does not.  Checkpoints name a way by its place:
+# new ones come last.
 _BY_TILE = TileByTile(row=8.0, compared=50.0)
 _BY_EXPANDED_TILE = TileByTile(row=16.0, compared=80.0, least=0.8)
 _WAYS: dict[tuple[type, bool], Way] = {
@@ -182,11 +183,11 @@ _WAYS: dict[tuple[type, bool], Way] = {
     (Triangular, True): TileByTile(row=6.0, compared=500.0),
     (TriangularFloat32, False): RowByRow(bound=100.0, survivor=700.0),
     (TriangularFloat32, True): TileByTile(row=8.0, compared=800.0),
-    (ExpandedTriangular, True): TileByTile(row=8.0, compared=500.0),
     (Scaled, False): _BY_TILE,
     (Scaled, True): _BY_TILE,
     (Expanded, False): _BY_EXPANDED_TILE,
     (Expanded, True): _BY_EXPANDED_TILE,
+    (ExpandedTriangular, True): TileByTile(row=8.0, compared=500.0),
 }
 
 
@@ -330,9 +331,9 @@ class EMPasses:
         way = way_for(params)
         if way is None or self.mass is None or not self._suits(way, params):
             return None
-        if way is not self._way and self._way is not None:
-            # what did not pay there may pay here
-            self._wait, self._interval = 0, 1
+        if self._way is not None and way is not self._way and self._interval <= 4:
+            # what did not pay there may pay here; but kinds may alternate
+            self._wait = 0
         if type(way) is not type(self._way):
             self._stage, self._keys = "dense", None
         self._way = way

@@ -4,11 +4,22 @@ import numpy as np
 import pytest
 from numba import njit
 from numpy.testing import assert_allclose, assert_array_equal
-from test_em_pass import LABEL, TYPES, kernel_params, problem, run_em, run_map
+from test_em_pass import (
+    COMPONENT_LOG_DENSITIES,
+    TYPES,
+    assert_sums,
+    kernel_params,
+    problem,
+    run_em,
+    run_map,
+    second_size,
+    true_moments,
+)
 
+from fastgmm._kernels.expanded import Expanded
+from fastgmm._kernels.expanded_triangular import ExpandedTriangular
 from fastgmm._kernels.lists import exponentiate_listed, list_pairs
 from fastgmm._kernels.options import JIT_DISABLED
-from fastgmm._structures import STRUCTURES
 
 GAP = -60.0  # of a log2-density
 K, B = 5, 48
@@ -62,8 +73,12 @@ def test_a_tile_with_a_row_that_has_no_best_component_is_not_listed():
 
 
 @pytest.mark.nojit
-def test_listed_pairs_are_exponentiated():
-    h, best, gaps = some_densities(1)
+@pytest.mark.parametrize("level", [0.0, -1024.5, -1027.2, -1028.0, 3000.0])
+def test_listed_pairs_are_exponentiated(level):
+    """Whatever the level of the densities: what fills up registers must not overflow."""
+    h, _, gaps = some_densities(1)
+    h += level
+    best = h.max(axis=0)
     _, rows, counts = listed(h, best, gaps, np.arange(K))
     rng = np.random.RandomState(2)
     flat, weights = h.ravel().copy(), rng.uniform(size=B)
@@ -103,33 +118,56 @@ def assert_same(dense, lists):
         assert_allclose(got / size, expected / size, rtol=0, atol=1e-11)
 
 
+def expands(params):
+    return isinstance(params, Expanded | ExpandedTriangular)
+
+
 @pytest.mark.nojit
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize(("d", "k"), [(1, 6), (2, 8), (3, 7), (8, 9), (17, 12), (40, 5)])
+@pytest.mark.parametrize(("d", "k"), [(1, 12), (2, 10), (3, 9), (8, 9), (17, 12), (40, 12)])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_lists_change_nothing_that_counts(kind, d, k, weighted):
+def test_lists_give_the_sums_of_the_pairs_that_count(kind, d, k, weighted):
+    """Of a gap of 2 bits few pairs are within, and what the others add is seen to be missing."""
+    gap = -2.0
     X, truth = apart(kind, 700, d, k)
-    weights = np.random.RandomState(3).uniform(0.5, 2.0, size=700) if weighted else None
-    dense, lists, _ = both(X, truth, [GAP] * k, weights)
-    assert_same(dense, lists)
+    w = np.random.RandomState(3).uniform(0.5, 2.0, size=700) if weighted else np.ones(700)
+    dense, lists, params = both(X, truth, [gap] * k, w if weighted else None)
+    if not expands(params):
+        for got, expected in zip(lists, dense, strict=True):
+            assert_array_equal(got, expected)
+        return
+    h = run_map(X, params, COMPONENT_LOG_DENSITIES) / np.log(2.0)
+    best = h.max(axis=1, keepdims=True)
+    density = np.where(h - best >= gap, np.exp2(h - best), 0.0)
+    total = density.sum(axis=1, keepdims=True)
+    columns = second_size(params)
+    mass, (first, first_size), (second, sizes) = true_moments(
+        X, w[:, None] * density / total, lists.reference, columns
+    )
+    logs = np.log(2.0) * best[:, 0] + np.log(total[:, 0])
+    assert lists.log_likelihood == pytest.approx(w @ logs, rel=1e-12)
+    assert_sums(lists.mass, mass, w.sum())
+    assert_sums(lists.first, first, first_size.max())
+    assert_sums(lists.second, second, sizes.max() if columns else second)
+    assert not np.array_equal(lists.first, dense.first)
 
 
 @pytest.mark.nojit
-@pytest.mark.parametrize("kind", list(STRUCTURES))
-def test_lists_are_made_where_few_pairs_count(kind):
-    """A gap of 0 leaves each row one component: without lists the tests above would be empty."""
-    X, truth = apart(kind, 700, 4, 10)
-    dense, lists, params = both(X, truth, [0.0] * 10)
-    own = run_map(X, params, LABEL)
-    assert_allclose(lists.mass, np.bincount(own, minlength=10), rtol=1e-13)
-    assert np.abs(dense.mass - lists.mass).max() > 1e-9
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize(("d", "k"), [(17, 14), (40, 12)])
+def test_lists_change_nothing_that_counts(kind, d, k):
+    X, truth = apart(kind, 700, d, k)
+    dense, lists, params = both(X, truth, [GAP] * k)
+    assert_same(dense, lists)
+    # sums in another order have other last bits
+    assert np.array_equal(dense.first, lists.first) == (not expands(params))
 
 
 @pytest.mark.nojit
 @pytest.mark.parametrize("kind", TYPES)
 def test_where_components_overlap_the_bits_are_those_of_the_dense_pass(kind):
-    X, truth = problem(kind, 400, 3, 4)
-    for got, expected in zip(*both(X, truth, [GAP] * 4)[:2], strict=True):
+    X, truth = problem(kind, 400, 3, 12)
+    for got, expected in zip(*both(X, truth, [GAP] * 12)[:2], strict=True):
         assert_array_equal(got, expected)
 
 
@@ -137,22 +175,24 @@ def test_where_components_overlap_the_bits_are_those_of_the_dense_pass(kind):
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_component_that_is_never_skipped_keeps_all_its_digits(kind):
     """Of so small a mass nothing would be left by the others' gap."""
-    X, truth = apart(kind, 500, 3, 8)
+    X, truth = apart(kind, 600, 17, 14)
+    X = X[((X[:, None] - truth.means) ** 2).sum(axis=2).argmin(axis=1) != 3]
     weights = truth.weights.copy()
     weights[3] = 1e-30
     truth = truth._replace(weights=weights / weights.sum())
-    gaps = [GAP] * 8
+    gaps = [GAP] * 14
     gaps[3] = -np.inf
-    dense, lists, _ = both(X, truth, gaps)
+    dense, lists, params = both(X, truth, gaps)
     assert dense.mass[3] < 1e-16
     assert_same(dense, lists)
+    assert np.array_equal(dense.first, lists.first) == (not expands(params))
 
 
 @pytest.mark.nojit
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_row_of_density_0_is_told_and_does_not_spoil_the_rest(kind):
-    X, truth = apart(kind, 500, 3, 8)
-    X[7] = 1e200
-    dense, lists, _ = both(X, truth, [GAP] * 8)
+    X, truth = apart(kind, 500, 3, 12)
+    X[480] = 1e200  # in the last tile: the others are listed
+    dense, lists, _ = both(X, truth, [GAP] * 12)
     assert dense.log_likelihood == lists.log_likelihood == -np.inf
     assert_allclose(lists.mass, dense.mass, rtol=1e-12)

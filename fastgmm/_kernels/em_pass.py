@@ -46,7 +46,7 @@ from .tile import (
 LOG_DENSITY, LABEL, PROBABILITIES, COMPONENT_LOG_DENSITIES = range(4)
 
 _LINE = 8  # float64 in a cache line
-# Where too many pairs count to list them, lists are tried again so many tiles later.
+# Where too many pairs count to list them, this is not tried in so many tiles after.
 _PATIENCE = 16
 
 

@@ -247,4 +247,6 @@ def _suffix(kind: Any) -> str:
     """Return how LLVM writes a type at the end of an intrinsic's name."""
     if isinstance(kind, ir.VectorType):
         return f"v{kind.count}{_suffix(kind.element)}"
+    if isinstance(kind, ir.IntType):
+        return f"i{kind.width}"
     return "f64" if kind == DOUBLE else "f32"

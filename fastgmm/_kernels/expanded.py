@@ -17,12 +17,12 @@ import numpy as np
 from . import expanded_tiles, scaled
 from .arrays import Array, Indices
 from .exp import LOG2_E
-from .expanded_tiles import PANEL, log_densities, summed, whiten, write_products
-from .listed_tiles import add_listed_moments, whole_registers, write_lines
+from .expanded_tiles import PANEL, log_densities, summed, whiten
+from .listed_tiles import add_listed_moments, write_lines
 from .options import device, shared
 from .scaled import Scaled, weigh
 from .simd import LANES, fma, lane_max, load, splat, store, where_less
-from .tile import tile_rows
+from .tile import padded, tile_rows
 
 # Products that overflow weigh nothing, and nothing times infinity is NaN.
 _LARGEST = 1.7e308
@@ -83,8 +83,8 @@ def work_size(params: Expanded) -> int:
     n_components, columns = map(int, params.coefficients.shape)
     d = int(params.means.shape[1])
     _, cells, counted = _sizes(d, columns, params.factor.size > 0)
-    lines = tile_rows(d) * whole_registers(counted)
-    return int(cells + n_components * _cells_size(counted) + whole_registers(d) + lines)
+    lines = tile_rows(d) * padded(counted)
+    return int(cells + n_components * _cells_size(counted) + padded(d) + lines)
 
 
 @device
@@ -131,15 +131,21 @@ def _write_squares(b: int, d: int, columns: int, out: Array) -> float:
 
 
 @device
-def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
-    """Write the panels of a tile, of which the origin is subtracted."""
+def behind_cells(params: Any, work: Array) -> Array:
+    """Return what is behind the cells: first of all, where the largest product of a tile goes."""
     n_components, d = params.means.shape
     columns, whitened = params.coefficients.shape[1], params.factor.shape[0] > 0
-    panels, cells, counted = _sizes(d, columns, whitened)
-    rest = work[cells + n_components * _cells_size(counted) :]
-    if columns > 1 + 2 * d:
-        rest[0] = write_products(x, b, d, params.origin, work)
-        return
+    _, cells, counted = _sizes(d, columns, whitened)
+    return work[cells + n_components * _cells_size(counted) :]
+
+
+@device
+def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
+    """Write the panels of a tile, of which the origin is subtracted."""
+    d, columns = params.means.shape[1], params.coefficients.shape[1]
+    whitened = params.factor.shape[0] > 0
+    panels, _, counted = _sizes(d, columns, whitened)
+    rest = behind_cells(params, work)
     _write_rows(x, b, params.origin, counted, work[panels:])
     if whitened:
         numbers = rest[:d].view(np.int64)
@@ -183,11 +189,10 @@ def add_moments(
     second: Array,
 ) -> None:
     """Add a tile's moments in the active components, weighted by h scale, to ``work``."""
-    n_components, d = params.means.shape
-    whitened, b = params.factor.shape[0] > 0, scale.shape[0]
+    d, whitened, b = params.means.shape[1], params.factor.shape[0] > 0, scale.shape[0]
     start, end, counted = _sizes(d, params.coefficients.shape[1], whitened)
     panels, cells, size = work[start:end], work[end:], _cells_size(counted)
-    if cells[n_components * size] > _LARGEST and not whitened:
+    if behind_cells(params, work)[0] > _LARGEST and not whitened:
         for i in range(0, counted * b, LANES):
             product = load(panels, i)
             product = where_less(product, _LARGEST, product, _LARGEST)
@@ -218,9 +223,9 @@ def add_listed(
     n_components, d = params.means.shape
     whitened, b = params.factor.shape[0] > 0, scale.shape[0]
     start, end, counted = _sizes(d, params.coefficients.shape[1], whitened)
-    size, width = _cells_size(counted), whole_registers(counted)
+    size, width = _cells_size(counted), padded(counted)
     cells = work[end : end + n_components * size]
-    lines = work[end + n_components * size + whole_registers(d) :]
+    lines = behind_cells(params, work)[padded(d) :]
     write_lines(work[start:], b, counted, lines)
     for k in range(n_components):
         add_listed_moments(lines, width, rows, k * b, counts[k], h, scale, cells, k * size)

@@ -122,6 +122,8 @@ def log_densities(
 def whiten(x: Array, b: int, whitening: Array, numbers: Labels, columns: int, out: Array) -> None:
     """Multiply the rows of panels x by a lower triangular factor; write panels of more columns.
 
+    What is not finite comes out as -inf: its square is infinite all the same.
+
     whitening : (d, 1 + d), the factor behind a column of zeros; numbers : 0, 1, ..., d - 1.
     """
     d, count = whitening.shape

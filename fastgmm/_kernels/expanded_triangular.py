@@ -3,10 +3,13 @@
 Among the features are then the products of all pairs: as many as a factor has entries.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import expanded, triangular
 from .arrays import Array
+from .expanded import behind_cells
+from .expanded_tiles import write_products
+from .options import device
 from .triangular import Triangular
 
 
@@ -32,9 +35,15 @@ def expand_triangular(params: Triangular, origin: Array, coefficients: Array) ->
     )
 
 
+@device
+def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
+    """Write the panels of a tile, of which the origin is subtracted."""
+    d = params.means.shape[1]
+    behind_cells(params, work)[0] = write_products(x, b, d, params.origin, work)
+
+
 work_size, rows_together = expanded.work_size, expanded.rows_together
-begin_tile, log2_densities = expanded.begin_tile, expanded.log2_densities
-clear_moments, add_moments = expanded.clear_moments, expanded.add_moments
+log2_densities, clear_moments = expanded.log2_densities, expanded.clear_moments
+add_moments, finish_moments = expanded.add_moments, expanded.finish_moments
 most_listed, add_listed = expanded.most_listed, expanded.add_listed
-finish_moments = expanded.finish_moments
 separation, nearest = triangular.separation, triangular.nearest

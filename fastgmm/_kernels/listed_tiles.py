@@ -14,17 +14,12 @@ from .arrays import Array, Indices
 from .emitter import INT64, LANES, Emitter
 from .expanded_tiles import PANEL
 from .loading import transposed
-from .options import device, shared
+from .options import device
 from .simd import vector_intrinsic
+from .tile import padded
 
 # Registers of features at a time, with two sums each: there are no fewer than 16 registers.
 _MOST = 6
-
-
-@shared
-def whole_registers(count: int) -> int:
-    """Return the numbers in as many registers as hold ``count`` of them."""
-    return (count + LANES - 1) // LANES * LANES
 
 
 def _transpose_block(x: Array, xo: int, out: Array, oo: int, stride: int) -> None:
@@ -57,7 +52,7 @@ def write_lines(x: Array, b: int, count: int, lines: Array) -> None:
 
     What fills up a row is whatever comes after the panel.
     """
-    width = whole_registers(count)
+    width = padded(count)
     for i in range(0, b, PANEL):
         for r in range(0, PANEL, LANES):
             for f in range(0, count, LANES):

@@ -137,7 +137,7 @@ def gather_below(
 
 
 def _add_lanes(total: Array, rows: Indices, start: int, values: Register, count: int) -> Register:
-    kept = np.where(np.arange(values.size) < count, values, 0.0)
+    kept = values * (np.arange(values.size) < count)
     np.add.at(total, rows[start : start + values.size], kept)
     return kept
 
@@ -182,7 +182,8 @@ def exponentiate_listed(
     for p in range(h.shape[0] // b):
         start, stop = p * b, p * b + counts[p]
         for e in range(stop, start + (stop - start + step - 1) // step * step):
-            rows[e] = 0  # what fills up the last register
+            # what fills up the last register: a row whose density is not yet written over
+            rows[e] = rows[stop - 1]
         for e in range(start, stop, step):
             value = exp2_or_0(gather_below(h, start, best, rows, e, zero), x)
             store(h, e, add_lanes(total, rows, e, value, stop - e))

@@ -45,7 +45,7 @@ from .tile import (
 # Rows are sorted by their component times RINGS, plus a ring: how far out they are.
 RINGS = 8
 _RINGS_PER_UNIT = 2.5  # distances from the own component spread by about 0.7, whatever d
-# Rows of a tile: few, so that they have few neighbours; three panels of the expanded kinds.
+# Rows of a tile at most: few, so that they have few neighbours.
 TILE = 72
 
 
@@ -153,11 +153,12 @@ def pruned_tiles_block(
     sort_rows(keys, starts, order)
     likelihood, weight, pairs = 0.0, splat(0.0), 0.0
     together = rows_together(params)
+    tile = TILE // together * together
     clear_moments(params, work)
     for j in range(n_components):
         stop = starts[(j + 1) * RINGS]
-        for start in range(starts[j * RINGS], stop, TILE):
-            rows = min(TILE, stop - start)
+        for start in range(starts[j * RINGS], stop, tile):
+            rows = min(tile, stop - start)
             b = (rows + together - 1) // together * together
             x, h, best = (
                 whole_x[: padded(d, width) * b],
@@ -167,7 +168,7 @@ def pruned_tiles_block(
             tile_weights, scale, total = whole_weights[:b], whole_scale[:b], whole_total[:b]
             choose_rows(order, start, rows, b, chosen)
             gather_rows(data, chosen, b, d, x, b)
-            prefetch_rows(data, order, start + rows, min(start + rows + TILE, n), d)
+            prefetch_rows(data, order, start + rows, min(start + rows + tile, n), d)
             choose_weights(weights, chosen, rows, tile_weights)
             begin_tile(params, x, b, work)
             begin, count = 0, 1  # the own component; then those that it leaves in reach

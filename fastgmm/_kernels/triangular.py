@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import moments, tiles, tiny
-from .arrays import Array, Indices
+from . import moments, scaled, tiles, tiny
+from .arrays import Array
 from .exp import LOG2_E
 from .loading import lanes_of
 from .options import device, shared, strict_device
@@ -206,17 +206,7 @@ def add_moments(
     moments.add_moments(active, x, b, centres, h, scale, v, cells, d)
 
 
-@device
-def most_listed(params: Any) -> float:
-    """Return that pairs are never listed."""
-    return 0.0
-
-
-@device
-def add_listed(
-    params: Any, rows: Indices, counts: Indices, h: Array, scale: Array, work: Array
-) -> None:
-    """Do nothing: pairs are never listed."""
+most_listed, add_listed = scaled.most_listed, scaled.add_listed  # never
 
 
 @device
