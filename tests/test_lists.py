@@ -175,12 +175,12 @@ def test_where_components_overlap_the_bits_are_those_of_the_dense_pass(kind):
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_component_that_is_never_skipped_keeps_all_its_digits(kind):
     """Of so small a mass nothing would be left by the others' gap."""
-    X, truth = apart(kind, 600, 17, 14)
+    X, truth = apart(kind, 600, 17, 20)
     X = X[((X[:, None] - truth.means) ** 2).sum(axis=2).argmin(axis=1) != 3]
     weights = truth.weights.copy()
     weights[3] = 1e-30
     truth = truth._replace(weights=weights / weights.sum())
-    gaps = [GAP] * 14
+    gaps = [GAP] * 20
     gaps[3] = -np.inf
     dense, lists, params = both(X, truth, gaps)
     assert dense.mass[3] < 1e-16
