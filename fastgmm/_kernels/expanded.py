@@ -191,7 +191,7 @@ def add_moments(
     """Add a tile's moments in the active components, weighted by h scale, to ``work``."""
     d, whitened, b = params.means.shape[1], params.factor.shape[0] > 0, scale.shape[0]
     start, end, counted = _sizes(d, params.coefficients.shape[1], whitened)
-    panels, cells, size = work[start:end], work[end:], _cells_size(counted)
+    panels, cells, size = work[start:], work[end:], _cells_size(counted)
     if behind_cells(params, work)[0] > _LARGEST and not whitened:
         for i in range(0, counted * b, LANES):
             product = load(panels, i)
