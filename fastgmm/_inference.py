@@ -22,7 +22,7 @@ from ._passes import (
 )
 from ._rules import log_weights
 from ._sources import UnfitRow, check_any_weight
-from ._structures import STRUCTURES, CovarianceStructure, Params, distance_params
+from ._structures import STRUCTURES, CovarianceStructure, Params, centred, distance_params
 from ._threads import Workers
 from ._validation import params_of, unfit_message
 
@@ -218,7 +218,7 @@ class MixtureInference(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Return what the kernels read; with the mixture's own weights if none are given."""
         check_is_fitted(self)
         added = self._log_weights() if log_weight is None else log_weight
-        return self._structure.kernel_params(self._params(), added)
+        return centred(self._structure.kernel_params(self._params(), added))
 
     def _unweighted_params(self) -> Any:
         check_is_fitted(self)

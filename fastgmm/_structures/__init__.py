@@ -5,7 +5,7 @@ Everything here is O(K d^3) NumPy and SciPy on parameters; the rows never come t
 
 from ._base import CovarianceStructure, IllDefinedCovariance, Params, Posterior, Scatter
 from ._full import Full
-from ._records import distance_params, readonly
+from ._records import centred, distance_params, readonly
 from ._scaled import Diagonal, Spherical
 from ._tied import Tied
 
@@ -16,6 +16,7 @@ __all__ = [
     "Params",
     "Posterior",
     "Scatter",
+    "centred",
     "distance_params",
     "readonly",
 ]

@@ -111,14 +111,15 @@ def expanded_if_near(params: Scaled, offsets: Array) -> Scaled | Expanded:
     return expand(params, offsets, squares)
 
 
-def distance_params(params: KernelParams) -> KernelParams:
-    """Return parameters whose log-densities are minus half the square distances.
-
-    Squares are of differences, so that distances near 0 keep their digits.
-    """
-    centred = params
+def centred(params: KernelParams) -> KernelParams:
+    """Return the same components with squares of differences, which keep all their digits."""
     if isinstance(params, Expanded):
-        centred = Scaled(*params[:7])
-    elif isinstance(params, ExpandedTriangular):
-        centred = Triangular(*params[:5])
-    return centred._replace(constants=readonly(np.zeros(len(params.means))))
+        return Scaled(*params[:7])
+    if isinstance(params, ExpandedTriangular):
+        return Triangular(*params[:5])
+    return params
+
+
+def distance_params(params: KernelParams) -> KernelParams:
+    """Return centred parameters whose log-densities are minus half the square distances."""
+    return centred(params)._replace(constants=readonly(np.zeros(len(params.means))))
