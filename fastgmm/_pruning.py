@@ -131,22 +131,22 @@ class TileByTile:
 
     row : how many pairs it costs to sort, gather and look at a row.
     compared : how many pairs it costs to compare two components.
-    least : what a pair costs, of 1, where the other passes list those that count.
+    listed : what a pair costs where the dense pass lists those that count, 1 where it does not.
     """
 
     keys = RINGS
 
-    def __init__(self, row: float, compared: float, least: float = 1.0) -> None:
+    def __init__(self, row: float, compared: float, listed: float = 1.0) -> None:
         self.row = row
         self.compared = compared
-        self.least = least
+        self.listed = listed
 
     def most_pairs(self, n_rows: int, n_components: int, d: int) -> float:
         """Return the share of finished pairs above which the dense pass is faster."""
         if n_components**2 > _MOST_NUMBERS:
             return 0.0
         fixed = self.row / n_components + self.compared * n_components / n_rows
-        return max(0.0, 0.9 * self.least - fixed)
+        return max(0.0, 0.9 * self.listed - fixed)
 
     def bounds(self, params: KernelParams, mass: Array, weight: float, n_rows: int) -> Reaches:
         """Return what tells which pairs cannot matter, after a pass that found these masses."""
@@ -177,7 +177,7 @@ class TileByTile:
 # pairs cost less, which the work on lists and rows does not.  Checkpoints name a way by its place:
 # new ones come last.
 _BY_TILE = TileByTile(row=8.0, compared=50.0)
-_BY_EXPANDED_TILE = TileByTile(row=16.0, compared=80.0, least=0.8)
+_BY_EXPANDED_TILE = TileByTile(row=16.0, compared=80.0, listed=0.8)
 _WAYS: dict[tuple[type, bool], Way] = {
     (Triangular, False): RowByRow(bound=70.0, survivor=400.0),
     (Triangular, True): TileByTile(row=6.0, compared=500.0),
@@ -405,5 +405,5 @@ def compile_kernels(structure: CovarianceStructure, dtype: np.dtype[Any]) -> Non
             if way is None:
                 continue
             bounds = way.bounds(params, np.ones(k), float(k), k)
-            task = PrunedPass(way, params, bounds, np.zeros(k, np.uint16), label=False, tried=1)
+            task = PrunedPass(way, params, bounds, np.zeros(k, np.uint16), label=True, tried=1)
             task.worker()(Block(rows, NO_WEIGHTS, 0, 0), np.zeros(task.size))

@@ -181,16 +181,19 @@ class Emitter:
         # would insist on one rounding everywhere, by a slow call for each number if need be.
         return self.call("fmuladd", x, y, z)
 
-    def largest(self, register: Any) -> Any:
-        """Return the largest lane; where none is NaN."""
+    def folded(self, register: Any, combine: Callable[[Any, Any], Any]) -> Any:
+        """Return what is left when a register's halves are combined until they have one lane."""
         width = register.type.count
         while width > 1:
             width //= 2
             low = self.shuffle(register, register, range(width))
             high = self.shuffle(register, register, range(width, 2 * width))
-            more = self.builder.fcmp_ordered("<", low, high)
-            register = self.builder.select(more, high, low)
+            register = combine(low, high)
         return self.builder.extract_element(register, ir.Constant(INT32, 0))
+
+    def larger(self, x: Any, y: Any) -> Any:
+        """Return the larger lanes of registers; of x where either is NaN."""
+        return self.builder.select(self.builder.fcmp_ordered("<", x, y), y, x)
 
     def call(self, name: str, *operands: Any) -> Any:
         """Call an LLVM intrinsic on registers, or on numbers, that returns another of them."""

@@ -188,14 +188,13 @@ def _products(d: int) -> Callable[..., float]:
                             product = emit.mul(z[j], z[c])
                             emit.store(out, emit.offset(place, done * PANEL), product)
                             done += 1
-                        more = builder.fcmp_ordered("<", top, product)
-                        top = builder.select(more, product, top)
+                        top = emit.larger(top, product)
                     return [top]
 
                 return emit.loop(emit.index(PANEL), largest, register, step=LANES)
 
             (top,) = emit.loop(n, [emit.constant(0.0)], panel, step=PANEL)
-            return emit.largest(top)
+            return emit.folded(top, emit.larger)
 
         return sig, codegen
 

@@ -32,7 +32,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, lower_cast, register_model
 
 from .arrays import Array
-from .emitter import DOUBLE, FLOAT, INT32, Emitter
+from .emitter import DOUBLE, FLOAT, Emitter
 from .emitter import LANES as LANES  # for kernels, which need nothing else from there
 from .options import JIT_DISABLED, shared
 
@@ -379,14 +379,7 @@ def lane_sum(typingctx: Any, x: Any) -> Any:
     """Add up the lanes, always in the same order: halves are folded onto each other."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        emit = Emitter(context, builder)
-        value, width = args[0], args[0].type.count
-        while width > 1:
-            width //= 2
-            low = emit.shuffle(value, value, range(width))
-            high = emit.shuffle(value, value, range(width, 2 * width))
-            value = builder.fadd(low, high)
-        return builder.extract_element(value, ir.Constant(INT32, 0))
+        return Emitter(context, builder).folded(args[0], builder.fadd)
 
     return types.float64(x), codegen
 
@@ -400,7 +393,8 @@ def lane_max(typingctx: Any, x: Any) -> Any:
     """Return the largest lane of a register without NaN."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return Emitter(context, builder).largest(args[0])
+        emit = Emitter(context, builder)
+        return emit.folded(args[0], emit.larger)
 
     return types.float64(x), codegen
 

@@ -15,7 +15,7 @@ from ._matrices import (
     inverse_cholesky,
     reverse_cholesky,
 )
-from ._records import constants_of, triangular_float32, triangular_if_far
+from ._records import constants_of, triangular_expanded_if_near, triangular_float32
 
 
 class Full(Matrices):
@@ -70,7 +70,7 @@ class Full(Matrices):
         constants = constants_of(log_weights, logs, d)
         if dtype == np.float32 and float32_will_do(params.covariances, factors):
             return triangular_float32(params.means, factors, constants)
-        return triangular_if_far(params, factors, constants)
+        return triangular_expanded_if_near(params, factors, constants)
 
     def pooled(self, values: Array) -> Array:
         return values

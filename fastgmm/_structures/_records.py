@@ -48,7 +48,7 @@ def triangular(means: Array, factors: Array, constants: Array) -> Triangular:
     return Triangular(shared, shared, readonly(pack(factors)), constants, nothing)
 
 
-def triangular_if_far(
+def triangular_expanded_if_near(
     params: Params, factors: Array, constants: Array
 ) -> Triangular | ExpandedTriangular:
     """Return such components with squares multiplied out, where that gains and costs few digits."""
@@ -121,5 +121,8 @@ def centred(params: KernelParams) -> KernelParams:
 
 
 def distance_params(params: KernelParams) -> KernelParams:
-    """Return centred parameters whose log-densities are minus half the square distances."""
-    return centred(params)._replace(constants=readonly(np.zeros(len(params.means))))
+    """Return parameters whose log-densities are minus half the square distances.
+
+    params : centred, so that distances near 0 keep their digits.
+    """
+    return params._replace(constants=readonly(np.zeros(len(params.means))))
