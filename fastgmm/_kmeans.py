@@ -38,9 +38,9 @@ TOLERANCE = 1e-4
 _LARGEST_SQUARE, _SMALLEST_SQUARE = 1.7e308, 1e-280
 # Sums are begun anew when only so small a part of them is left that rounding would count.
 _WORN = 0.999
-# A block of which few rows are read takes less time than a thread needs to begin the next one:
+# A block of which few rows are read takes little more time than a thread needs to begin the next:
 # so many blocks are handed over at a time, but never fewer than so many times in all.
-_TOGETHER, _LEAST_SHARES = 8, 16
+_SEEDED_TOGETHER, _ASSIGNED_TOGETHER, _LEAST_SHARES = 4, 8, 16
 
 
 class Clustering(NamedTuple):
@@ -48,6 +48,11 @@ class Clustering(NamedTuple):
 
     centres: Array  # (K, d)
     labels: Labels  # (n,)
+
+
+def _together(source: ArraySource, most: int) -> int:
+    """Return how many blocks to hand over at a time."""
+    return max(1, min(most, int(source.n_blocks) // _LEAST_SHARES))
 
 
 def pilot(source: RowSource) -> Array:
@@ -98,7 +103,8 @@ class _Seeds:
 
     def try_(self, chosen: NDArray[np.int64], candidates: NDArray[np.int64]) -> Array:
         """Take in the last seed; return the potentials with it, and with each candidate, too."""
-        return self.source.reduce(self._pass(chosen, candidates))
+        together = _together(self.source, _SEEDED_TOGETHER)
+        return self.source.reduce(self._pass(chosen, candidates), together=together)
 
     def choose(self, tried: int) -> None:
         """Let what was tried in this place be the next seed."""
@@ -210,8 +216,7 @@ class _Lloyd:
         k, d = self.centres.shape
         moving = MovingCentres(*map(readonly, (self.centres, self._reference, self._travelled)))
         task = AssignPass(moving, self.labels, self._limits, fresh=self._fresh)
-        together = max(1, min(_TOGETHER, self.source.n_blocks // _LEAST_SHARES))
-        flat = self.source.reduce(task, together=together)
+        flat = self.source.reduce(task, together=_together(self.source, _ASSIGNED_TOGETHER))
         self._fresh = False
         self._entered += flat[1 : 1 + 2 * k].reshape(k, 2)
         self._left += flat[1 + 2 * k : 1 + 4 * k].reshape(k, 2)

@@ -198,21 +198,20 @@ class SeedPass:
         scratch = lloyd.scratch_for(self.candidates.means.shape[1])
 
         def run(block: Block, statistics: Array) -> None:
-            for start in range(0, len(block.rows), self.stretch):
-                here = slice(block.start + start, block.start + start + self.stretch)
-                sums = self.sums[here.start // self.stretch]
-                part = slice(start, start + self.stretch)
-                lloyd.seed_block(
-                    block.rows[part],
-                    self.candidates,
-                    block.weights[part],
-                    self.number,
-                    self.closest[here],
-                    self.nearest[here],
-                    scratch,
-                    sums,
-                )
-                statistics += sums
+            first = block.start // self.stretch
+            sums = self.sums[first : first - -len(block.rows) // self.stretch]
+            lloyd.seed_block(
+                block.rows,
+                self.candidates,
+                block.weights,
+                self.number,
+                self.closest[block.where],
+                self.nearest[block.where],
+                scratch,
+                self.stretch,
+                sums,
+            )
+            statistics += sums.sum(axis=0)
 
         return run
 

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.nojit
 
 SENTINEL = -1234567
 ZONE = 40
-SHAPES = [(1, 1, 1), (2, 3, 2), (33, 2, 5), (70, 5, 3), (300, 1, 4), (20, 17, 2)]  # n, d, K
+# n, d, K; the last has more rows than are listed at a time
+SHAPES = [(1, 1, 1), (2, 3, 2), (33, 2, 5), (70, 5, 3), (300, 1, 4), (20, 17, 2), (3500, 2, 2)]
 
 
 class Zoned:
@@ -92,15 +93,21 @@ def test_seed_block_takes_a_seed_in_and_tries_candidates(n, d, k, apart, dtype):
     reach = given(half**2 * (1 - 1e-9))
     after = np.minimum(before, square_distances(X, tried.means[:1])[:, 0])
     nearest = np.minimum(after[:, None], square_distances(X, tried.means))
+    stretch = max(32, n - 100)
+    starts = np.arange(0, n, stretch)
     for weights in weightings(n):
         zoned = Zoned()
-        closest, labels, potentials = zoned(before), zoned(numbers), zoned(np.full(k, np.nan))
+        closest, labels = zoned(before), zoned(numbers)
+        potentials = zoned(np.full((len(starts), k), np.nan))
         candidates = lloyd.Candidates(tried.means, reach)
         scratch = zoned_scratch(zoned, d)
-        lloyd.seed_block(X, candidates, given(weights), 3, closest, labels, scratch, potentials)
+        lloyd.seed_block(
+            X, candidates, given(weights), 3, closest, labels, scratch, stretch, potentials
+        )
         zoned.check()
         w = weights if weights.size else np.ones(n)
-        assert_allclose(potentials, w @ nearest, rtol=1e-13)
+        expected = np.add.reduceat(w[:, None] * nearest, starts)
+        assert_allclose(potentials, expected, rtol=1e-13)
         assert_allclose(closest, after, rtol=1e-13)
         assert_array_equal(labels, np.where(closest < before, 3, numbers))
 

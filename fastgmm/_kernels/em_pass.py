@@ -41,6 +41,7 @@ from .tile import (
     sum_weighted_log_densities,
     tile_rows,
 )
+from .views import viewed
 
 # What a map writes for each row.
 LOG_DENSITY, LABEL, PROBABILITIES, COMPONENT_LOG_DENSITIES = range(4)
@@ -84,7 +85,7 @@ def regions(scratch: Array, params: Any) -> Any:
     b = tile_rows(d, width)
     place = (-scratch.ctypes.data // 8) % _LINE
     size = padded(d, width) * b * width // 8
-    x = scratch[place : place + size].view(params.centres.dtype)
+    x = viewed(scratch[place : place + size], params.centres.dtype)
     place += size
     h = scratch[place : place + n_components * b]
     place += n_components * b
@@ -93,11 +94,11 @@ def regions(scratch: Array, params: Any) -> Any:
     scale = scratch[place + 2 * b : place + 3 * b]
     total = scratch[place + 3 * b : place + 4 * b]
     place += 4 * b
-    everyone = scratch[place : place + n_components].view(np.int64)
+    everyone = viewed(scratch[place : place + n_components], np.int64)
     for k in range(n_components):
         everyone[k] = k
     place += _lines(n_components)
-    lists = scratch[place : place + _lists_size(n_components, b)].view(np.int32)
+    lists = viewed(scratch[place : place + _lists_size(n_components, b)], np.int32)
     work = scratch[place + _lists_size(n_components, b) :]
     return x, h, best, weights, scale, total, everyone, lists[: n_components * (b + 1)], work
 

@@ -23,6 +23,7 @@ from .options import device, shared
 from .scaled import Scaled, weigh
 from .simd import LANES, fma, lane_max, load, splat, store, where_less
 from .tile import padded, tile_rows
+from .views import viewed
 
 # Products that overflow weigh nothing, and nothing times infinity is NaN.
 _LARGEST = 1.7e308
@@ -148,7 +149,7 @@ def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
     rest = behind_cells(params, work)
     _write_rows(x, b, params.origin, counted, work[panels:])
     if whitened:
-        numbers = rest[:d].view(np.int64)
+        numbers = viewed(rest[:d], np.int64)
         for j in range(d):
             numbers[j] = j
         whiten(work[panels:], b, params.whitening, numbers, columns, work)

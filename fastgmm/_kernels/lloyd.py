@@ -17,14 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, Indices, Labels, Rows
+from .loading import gather_rows, prefetch
 from .options import device, entry
 from .scaled import ABREAST, squares_abreast
 from .simd import LANES, fma, lane_sum, load, root, splat, store, use_wide_registers, where_less
-from .tile import load_chosen, padded, tile_rows
+from .tile import padded, tile_rows
 
 # Far above the relative rounding errors of distances, and below any that counts.
 ROUNDING = 1e-10
 _LARGEST_SQUARE, _SMALLEST_GAP = 1.7e308, 1e-150
+# Rows to be read are listed for so many tiles at a time, and asked for before they are needed.
+_TILES_LISTED = 16
 
 
 class Centres(NamedTuple):
@@ -49,22 +52,44 @@ class MovingCentres(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Memory for a tile."""
+    """Memory for a stretch of rows, of which those listed are taken tile by tile."""
 
     x: Array  # (padded(d) tile_rows,)
     by_row: Array  # (3, tile_rows)
-    chosen: Indices  # (tile_rows,)
+    chosen: Indices  # (a stretch,)
 
 
 def scratch_for(d: int) -> Scratch:
     """Return what ``assign_block`` and ``seed_block`` need for rows of d features."""
     b = tile_rows(d)
-    return Scratch(np.empty(padded(d) * b), np.empty((3, b)), np.empty(b, np.int32))
+    return Scratch(np.empty(padded(d) * b), np.empty((3, b)), np.empty(_TILES_LISTED * b, np.int32))
 
 
 @device
-def _whole(rows: int) -> int:
-    return (rows + ABREAST - 1) // ABREAST * ABREAST
+def _look_up(table: Array, numbers: Labels, start: int, out: Array, rows: int) -> None:
+    """Write what a table holds for some rows' numbers."""
+    for r in range(rows):
+        out[r] = table[np.uint32(numbers[start + r])]
+
+
+@device
+def _fill_up(chosen: Indices, listed: int) -> int:
+    """Repeat the last row that is listed until registers are full; return how many there are."""
+    whole = (listed + ABREAST - 1) // ABREAST * ABREAST
+    for r in range(listed, whole):
+        chosen[r] = chosen[listed - 1]
+    return whole
+
+
+@device
+def _ask_for(X: Rows, chosen: Indices) -> None:
+    """Ask for rows, of long ones where they begin and end: a processor guesses the rest."""
+    n, d = X.shape
+    data = X.reshape(n * d)
+    for r in range(chosen.shape[0]):
+        place = np.intp(chosen[r]) * d
+        prefetch(data, place)
+        prefetch(data, place + d - 1)
 
 
 @entry
@@ -76,48 +101,98 @@ def seed_block(
     closest: Array,
     nearest: Labels,
     scratch: Any,
+    stretch: int,
     potentials: Array,
 ) -> None:
     """Make the first candidate seed ``number`` of k-means++, and try the others as the next.
 
     X : IN (n, d); candidates : IN; weights : IN (n,) or (0,) for ones; closest, nearest : INOUT
     (n,), int32: square distance to the nearest seed so far, and its number; scratch : WORK;
-    potentials : OUT (1 + trials,), the weighted sums of the square distances: with the new seed,
-    and with each candidate after it.
+    potentials : OUT (stretches, 1 + trials), for each stretch of so many rows the weighted sums of
+    the square distances: with the new seed, and with each candidate after it.
     """
     use_wide_registers()
+    for place in range(potentials.shape[0]):
+        rows = range(place * stretch, min((place + 1) * stretch, X.shape[0]))
+        _seed_rows(
+            X, rows, candidates, weights, number, closest, nearest, scratch, potentials[place]
+        )
+
+
+@device
+def _seed_rows(
+    X: Rows,
+    stretch: Any,
+    candidates: Any,
+    weights: Array,
+    number: int,
+    closest: Array,
+    nearest: Labels,
+    scratch: Any,
+    potentials: Array,
+) -> None:
+    """Do so for a range of rows; potentials : OUT (1 + trials,)."""
     means, reach = candidates
-    n = X.shape[0]
+    n, d = X.shape
+    data = X.reshape(n * d)
     x, chosen = scratch.x, scratch.chosen
     before, near, counted = scratch.by_row
-    b = chosen.shape[0]
-    weighted = weights.shape[0] > 0
-    known = 0.0
+    b = before.shape[0]
+    known = splat(0.0)
     potentials[:] = 0.0
-    i = 0
-    while i < n:
-        rows = 0
-        while i < n and rows < b:
-            # always written, but only a row that may be near a candidate keeps its place
-            square, w = closest[i], weights[i] if weighted else 1.0
-            far = square < reach[np.uint32(nearest[i])]
-            chosen[rows], before[rows], counted[rows] = i, square, w
-            known += square * w if far else 0.0
-            rows += 0 if far else 1
-            i += 1
-        if rows == 0:
-            break
-        whole = _whole(rows)
-        for r in range(rows, whole):
-            before[r], counted[r] = 0.0, 0.0
-        load_chosen(X, chosen, rows, whole, x)
-        _take_in(x, b, whole, means, before, counted, near, potentials)
-        for r in range(rows):
-            if near[r] < before[r]:
-                closest[chosen[r]] = near[r]
-                nearest[chosen[r]] = number
+    counted[:] = 1.0
+    for start in range(stretch.start, stretch.stop, chosen.shape[0]):
+        stop = min(start + chosen.shape[0], stretch.stop)
+        listed = 0
+        for i in range(start, stop, b):
+            rows = min(b, stop - i)
+            bound = near
+            _look_up(reach, nearest, i, bound, rows)
+            known = known + _sum_less(closest, weights, i, bound, rows)
+            for r in range(rows):
+                # always written, but only a row that may be near a candidate keeps its place
+                chosen[listed] = i + r
+                listed += int(not closest[i + r] < bound[r])
+        whole = _fill_up(chosen, listed)
+        for first in range(0, whole, b):
+            tile = chosen[first : min(first + b, whole)]
+            _ask_for(X, chosen[first + b : min(first + 2 * b, whole)])
+            gather_rows(data, tile, tile.shape[0], d, x, b)
+            rows = min(b, listed - first)
+            for r in range(tile.shape[0]):
+                before[r] = closest[np.uint32(tile[r])] if r < rows else 0.0
+            if weights.shape[0] > 0:
+                for r in range(tile.shape[0]):
+                    counted[r] = weights[np.uint32(tile[r])]
+            _take_in(x, b, tile.shape[0], means, before, counted, near, potentials)
+            for r in range(rows):
+                # without a branch, for which rows change cannot be guessed
+                row, new = np.uint32(tile[r]), np.int32(near[r] < before[r])
+                closest[row] = near[r]
+                nearest[row] += new * (np.int32(number) - nearest[row])
     for k in range(means.shape[0]):
-        potentials[k] += known
+        potentials[k] += lane_sum(known)
+
+
+@device
+def _sum_less(values: Array, weights: Array, start: int, bound: Array, rows: int) -> Any:
+    """Return the weighted sum, lane by lane, of those values that are below their bounds."""
+    total, rest = splat(0.0), 0.0
+    whole = rows // LANES * LANES
+    if weights.shape[0] == 0:
+        for r in range(0, whole, LANES):
+            value = load(values, start + r)
+            total = total + where_less(value, load(bound, r), value, 0.0)
+    else:
+        for r in range(0, whole, LANES):
+            value = load(values, start + r)
+            weighted = value * load(weights, start + r)
+            total = total + where_less(value, load(bound, r), weighted, 0.0)
+    for r in range(whole, rows):
+        value = values[start + r]
+        w = 1.0 if weights.shape[0] == 0 else weights[start + r]
+        rest += w * value if value < bound[r] else 0.0
+    return total + rest * (1.0 / LANES)
 
 
 @device
@@ -139,10 +214,9 @@ def _take_in(
             q0, q1, q2, q3 = squares_abreast(x, b, t, means, k)
             q0, q1 = _smaller(q0, known, t), _smaller(q1, known, t + LANES)
             q2, q3 = _smaller(q2, known, t + 2 * LANES), _smaller(q3, known, t + 3 * LANES)
-            total = fma(q0, load(counted, t), total)
-            total = fma(q1, load(counted, t + LANES), total)
-            total = fma(q2, load(counted, t + 2 * LANES), total)
-            total = fma(q3, load(counted, t + 3 * LANES), total)
+            q = fma(q0, load(counted, t), q1 * load(counted, t + LANES))
+            other = q2 * load(counted, t + 2 * LANES)
+            total = total + (q + fma(q3, load(counted, t + 3 * LANES), other))
             if k == 0:
                 store(near, t, q0)
                 store(near, t + LANES, q1)
@@ -222,37 +296,46 @@ def assign_block(
     means, reference, travelled = centres
     n_clusters, d = means.shape
     n = X.shape[0]
+    data = X.reshape(n * d)
     x, chosen = scratch.x, scratch.chosen
-    nearest, gaps, _ = scratch.by_row
-    b = chosen.shape[0]
+    nearest, gaps, bound = scratch.by_row
+    b = nearest.shape[0]
     entered = statistics[1 : 1 + 2 * n_clusters].reshape(n_clusters, 2)
     left = statistics[1 + 2 * n_clusters : 1 + 4 * n_clusters].reshape(n_clusters, 2)
     first = statistics[1 + 4 * n_clusters :].reshape(n_clusters, d)
-    i = 0
-    while i < n:
-        rows = 0
-        while i < n and rows < b:
-            chosen[rows] = i
-            rows += 1 if fresh or not limits[i] > travelled[np.uint32(labels[i])] else 0
-            i += 1
-        if rows == 0:
-            continue
-        whole = _whole(rows)
-        load_chosen(X, chosen, rows, whole, x)
-        for t in range(0, whole, ABREAST):
-            _nearest_abreast(x, b, t, means, nearest, gaps)
-        for r in range(rows):
-            row, label = np.intp(chosen[r]), np.intp(nearest[r])
-            old = np.intp(labels[row])
-            limits[row] = fma(travelled[label], 1.0 - ROUNDING, gaps[r])
-            if label != old:
-                labels[row] = label
-                statistics[0] += 1.0
-            if fresh or label != old:
-                w = 1.0 if weights.shape[0] == 0 else weights[row]
-                _add_row(X[row], w, 1.0, reference[label], entered[label], first[label])
-                if not fresh:
-                    _add_row(X[row], w, -1.0, reference[old], left[old], first[old])
+    for start in range(0, n, chosen.shape[0]):
+        stop = min(start + chosen.shape[0], n)
+        listed = 0
+        for i in range(start, stop, b):
+            rows = min(b, stop - i)
+            if fresh:
+                for r in range(rows):
+                    chosen[listed + r] = i + r
+                listed += rows
+            else:
+                _look_up(travelled, labels, i, bound, rows)
+                for r in range(rows):
+                    chosen[listed] = i + r
+                    listed += int(not bound[r] < limits[i + r])
+        whole = _fill_up(chosen, listed)
+        for place in range(0, whole, b):
+            tile = chosen[place : min(place + b, whole)]
+            _ask_for(X, chosen[place + b : min(place + 2 * b, whole)])
+            gather_rows(data, tile, tile.shape[0], d, x, b)
+            for t in range(0, tile.shape[0], ABREAST):
+                _nearest_abreast(x, b, t, means, nearest, gaps)
+            for r in range(min(b, listed - place)):
+                row, label = np.uint32(tile[r]), np.uint32(nearest[r])
+                old = labels[row]
+                limits[row] = fma(travelled[label], 1.0 - ROUNDING, gaps[r])
+                if label != old:
+                    labels[row] = label
+                    statistics[0] += 1.0
+                if fresh or label != old:
+                    w = 1.0 if weights.shape[0] == 0 else weights[row]
+                    _add_row(X[row], w, 1.0, reference[label], entered[label], first[label])
+                    if not fresh:
+                        _add_row(X[row], w, -1.0, reference[old], left[old], first[old])
 
 
 @device

@@ -21,6 +21,8 @@ import numpy as np
 from numba.core.caching import FunctionCache
 from numba.extending import register_jitable
 
+from .inlining import InliningCompiler
+
 # contract and reassoc make FMAs and vectorised sums possible, nsz and arcp are free riders.
 # Never nnan or ninf: -inf is the log of an empty component's weight, and means what it says.
 FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
@@ -28,7 +30,12 @@ FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 # the search for the component nearest to a far-out row divides before it squares.
 STRICT = frozenset({"contract"})
 
-COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": None}
+COMMON: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "boundscheck": None,
+    "no_cfunc_wrapper": True,  # with which C could call them: nobody does, and it takes its time
+}
 # Device functions are always inlined. Else each entry's cached object brings its own copy of them,
 # optimised in its own way, of which a process uses the first it loads: results would differ in
 # their last bits between the process that compiled and those that load.  Wrappers, with which
@@ -37,7 +44,7 @@ INLINED: dict[str, Any] = {
     **COMMON,
     "forceinline": True,
     "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
+    "pipeline_class": InliningCompiler,
 }
 
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)

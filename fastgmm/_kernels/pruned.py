@@ -48,6 +48,7 @@ from .triangular import (
     tiles_size,
     work_size,
 )
+from .views import viewed
 
 
 class Scratch(NamedTuple):
@@ -103,7 +104,7 @@ def _log2_densities(
     flat_factors = factors.reshape(n_components * size)
     peak = LOG2_E * constants[k]
     gather_rows(data, chosen, rows, d, x, rows)
-    z, place = work[: d * ROWS].view(centres.dtype), k * d
+    z, place = viewed(work[: d * ROWS], centres.dtype), k * d
     squares(
         flat_factors, k * size, flat_centres, place, x, 0, rows, z, flat_shifts, place, out, 0, d
     )
@@ -221,7 +222,7 @@ def _add_pairs(data: Rows, params: Any, bounds: Any, scratch: Any) -> None:
     chosen = scratch.chosen
     total, scale = scratch.by_row[1], scratch.by_row[2]
     kept, ones = scratch.tile[0], scratch.tile[1]
-    v, cells = scratch.work[d * ROWS : size].view(params.centres.dtype), scratch.work[size:]
+    v, cells = viewed(scratch.work[d * ROWS : size], params.centres.dtype), scratch.work[size:]
     ones[:] = 1.0
     for k in range(n_components):
         floor, e = bounds.floors[k], 0

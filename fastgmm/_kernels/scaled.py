@@ -79,10 +79,11 @@ def squares_abreast(x: Array, b: int, t: int, centres: Array, k: int) -> Any:
     for j in range(centres.shape[1]):
         centre = centres[k, j]
         place = j * b + t
-        z0 = load(x, place) - centre
-        z1 = load(x, place + LANES) - centre
-        z2 = load(x, place + 2 * LANES) - centre
-        z3 = load(x, place + 3 * LANES) - centre
+        # this way round each subtraction reads its rows itself
+        z0 = centre - load(x, place)
+        z1 = centre - load(x, place + LANES)
+        z2 = centre - load(x, place + 2 * LANES)
+        z3 = centre - load(x, place + 3 * LANES)
         q0 = fma(z0, z0, q0)
         q1 = fma(z1, z1, q1)
         q2 = fma(z2, z2, q2)

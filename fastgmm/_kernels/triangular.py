@@ -21,6 +21,7 @@ from .simd import LANES, load, splat, store
 from .tile import log2_density, tile_rows
 from .tiles import ROWS, first_square, front_square, next_square, tile_width
 from .tiny import MOST, tiny_log_densities
+from .views import viewed
 
 # What inverting and multiplying factors of d <= MOST features may add, by their condition.
 _ROUNDING = 1e-13
@@ -159,7 +160,7 @@ def log2_densities(params: Any, active: Array, x: Array, h: Array, work: Array) 
     if d <= MOST:
         tiny_log_densities(active, x, b, flat_means, flat_factors, constants, flat_shifts, h, d)
         return
-    z = work[: d * ROWS].view(centres.dtype)
+    z = viewed(work[: d * ROWS], centres.dtype)
     for p in range(active.shape[0]):
         k = active[p]
         peak = LOG2_E * constants[k]
@@ -201,7 +202,7 @@ def add_moments(
     n_components, d = params.means.shape
     b, size = scale.shape[0], tiles_size(d, x.itemsize)
     centres = params.centres.reshape(n_components * d)
-    v = work[d * ROWS : size].view(params.centres.dtype)
+    v = viewed(work[d * ROWS : size], params.centres.dtype)
     cells = work[size:]
     moments.add_moments(active, x, b, centres, h, scale, v, cells, d)
 
