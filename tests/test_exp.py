@@ -75,7 +75,7 @@ def units_in_last_place(got, truth):
 
 
 def exponents():
-    """Numbers in [-1021, 1023]."""
+    """Numbers in [-1022, 1023]."""
     rng = np.random.RandomState(0)
     steps = np.arange(1.0, 1022.0)
     tiny = 10.0 ** rng.uniform(-17, np.log10(1021.0), 2000)
@@ -83,14 +83,14 @@ def exponents():
         [
             tiny,
             -tiny,
-            rng.uniform(-1021, 1023, 4000),
+            rng.uniform(-1022, 1023, 4000),
             # where the reduced argument is near 0, and where it changes sides
             steps,
             -steps,
             -np.nextafter(steps, 0),
             -(steps - 0.5),
             np.nextafter(-(steps - 0.5), 0),
-            [-1021.0, np.nextafter(-1021.0, 0.0), 1023.0, 0.0, -0.0],
+            [-1022.0, np.nextafter(-1022.0, 0.0), 1023.0, 0.0, -0.0],
         ]
     )
 
@@ -177,13 +177,36 @@ def exp_in_float32(x, tile, out):
 
 def test_exp_for_float32_tiles():
     unit = np.finfo(np.float32).eps
-    x = np.append(-np.logspace(-9, np.log10(124.9), 2**14 - 4), [0.0, -126.0, -1e300, -np.inf])
+    x = np.append(-np.logspace(-9, np.log10(125.9), 2**14 - 4), [0.0, -126.0, -1e300, -np.inf])
     out = np.full_like(x, np.nan)
     exp_in_float32(x, np.empty(1, np.float32), out)
-    exact = np.where(x > -125.0, np.exp2(x), 0.0)
+    exact = np.exp2(x)
     # two units in the last place, and what rounding x changes
     assert (
         np.abs(out - exact)
         <= unit * exact * (1.0 + 0.5 * np.log(2.0) * np.abs(np.maximum(x, -126.0)))
     ).all()
-    assert_array_equal(out[-4:], [1.0, 0.0, 0.0, 0.0])
+    assert_array_equal(out[-4:], [1.0, 2.0**-126, 0.0, 0.0])
+
+
+@numba.njit
+def exp_in_float64(x, tile, out):
+    for i in range(0, x.size, LANES):
+        store(out, i, exp2_or_0(load(x, i), tile))
+
+
+@pytest.mark.parametrize(
+    ("compute", "dtype"),
+    [(exp_in_float64, np.float64), (exp_in_float32, np.float32)],
+)
+def test_powers_too_small_to_be_normal_are_next_to_nothing(compute, dtype):
+    tiny = float(np.finfo(dtype).tiny)
+    least = np.log2(tiny)
+    inside = np.nextafter(dtype(least - 1.0), dtype(0.0))
+    between = np.append(inside, np.linspace(least - 1.0, least, 64)[1:-1])
+    none = [least - 1.0, least - 1.5, 10.0 * least, -1e300, -np.inf, np.nan]
+    x = np.concatenate([between, none, np.zeros(-(len(between) + len(none)) % 16)])
+    out = np.full_like(x, np.nan)
+    compute(x, np.empty(1, dtype), out)
+    assert ((out[: len(between)] >= 0.0) & (out[: len(between)] <= tiny)).all()
+    assert_array_equal(out[len(between) : len(between) + len(none)], 0.0)

@@ -69,16 +69,19 @@ B4 = float.fromhex("0x1.3b29d8p-7")
 B5 = float.fromhex("0x1.5f48c8p-10")
 B6 = float.fromhex("0x1.446c7ep-13")
 
-# Powers of less come out as exactly 0.
-LOWEST = -1021.0
-FLOAT32_LOWEST = -125.0
+# The nearest integer of these leaves nothing to the polynomial, which is 1 then, and its exponent
+# is that of 0: powers of no more than this come out as exactly 0 without a comparison.  Those of
+# up to one more, too small to be normal, come out as some number below the smallest that is.
+LOWEST = -1023.0
+FLOAT32_LOWEST = -127.0
 
 _polynomial = constants_like(ROUNDER, 1.0, C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11)
+_float32_polynomial = constants_like(FLOAT32_ROUNDER, 1.0, B1, B2, B3, B4, B5, B6)
 
 
 @strict_device
 def _exp2_by_table(x: Register) -> Register:
-    """Return 2**x for -1021 <= x <= 1023.
+    """Return 2**x for -1022 <= x <= 1023, and for -1023: 0.
 
     The nearest eighth goes into the exponent and a table of 2**(j/8), what is left into a
     polynomial of degree 7.
@@ -94,7 +97,7 @@ def _exp2_by_table(x: Register) -> Register:
 
 @strict_device
 def _exp2_by_polynomial(x: Register) -> Register:
-    """Return 2**x for -1021 <= x <= 1023.
+    """Return 2**x for -1022 <= x <= 1023, and for -1023: 0.
 
     The nearest integer goes into the exponent, what is left into a polynomial of degree 11.
     """
@@ -113,27 +116,26 @@ exp2_reduced = _exp2_by_table if LANES == 8 else _exp2_by_polynomial
 
 @strict_device
 def exp2_reduced_float32(x: Register) -> Register:
-    """Return 2**x of a float32 register for -125 <= x <= 127."""
-    shifted = x + FLOAT32_ROUNDER
-    r = x - (shifted - FLOAT32_ROUNDER)
-    p = fma(fma(fma(fma(fma(r, B6, B5), r, B4), r, B3), r, B2), r, B1)
-    return times_low_bits_power(fma(p, r, 1.0), shifted)
+    """Return 2**x of a float32 register for -126 <= x <= 127, and for -127: 0."""
+    rounder, c0, c1, c2, c3, c4, c5, c6 = _float32_polynomial(x)
+    shifted = x + rounder
+    r = x - (shifted - rounder)
+    p = fma(fma(fma(fma(fma(r, c6, c5), r, c4), r, c3), r, c2), r, c1)
+    return times_low_bits_power(fma(p, r, c0), shifted)
 
 
 @strict_device
 def _exp2_or_0(x: Register, tile: Any) -> Register:
-    return where_less(LOWEST, x, exp2_reduced(where_less(LOWEST, x, x, LOWEST)), 0.0)
+    return exp2_reduced(where_less(LOWEST, x, x, LOWEST))
 
 
 @strict_device
 def _exp2_or_0_float32(x: Register, tile: Any) -> Register:
-    y = narrowed(x)
-    bounded = where_less(FLOAT32_LOWEST, y, y, FLOAT32_LOWEST)
-    return widened(where_less(FLOAT32_LOWEST, y, exp2_reduced_float32(bounded), 0.0))
+    return widened(exp2_reduced_float32(narrowed(where_less(FLOAT32_LOWEST, x, x, FLOAT32_LOWEST))))
 
 
 def exp2_or_0(x: Register, tile: Any) -> Register:
-    """Return 2**x of float64 registers for x <= 0, and 0 where it is tiny.
+    """Return 2**x of float64 registers for x <= 0, and 0 where it is tiny, or x is NaN.
 
     Of pairs of registers that belong to a float32 tile, with the accuracy of float32.
     """

@@ -279,12 +279,12 @@ def _kind_like(x: Any) -> Lanes:
 
 @shared
 def together(x: Array) -> int:
-    """Return how many numbers `splat_together` fills: eight, in float32 no less than a register.
+    """Return how many numbers `splat_together` fills: one long register, or two short ones.
 
     A power of two is a long chain of operations, of which the machine sees only the next few
     dozen.  Where registers are short the chains of two run side by side.
     """
-    return max(8, LANES * 8 // x.itemsize)
+    return max(8, LANES * (8 if LANES == 8 else 16) // x.itemsize)
 
 
 def _splat_together(number: float, x: Array) -> Register:
@@ -294,7 +294,7 @@ def _splat_together(number: float, x: Array) -> Register:
 @vector_intrinsic(_splat_together)
 def splat_together(typingctx: Any, number: Any, x: Any) -> Any:
     """Fill as many float64 as exponentials of a tile like ``x`` are worked out for at a time."""
-    kind = Lanes(types.float64, max(8, LANES * 64 // x.dtype.bitwidth))
+    kind = Lanes(types.float64, max(8, LANES * (64 if LANES == 8 else 128) // x.dtype.bitwidth))
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return kind.emitter(context, builder).splat(args[0])
@@ -333,22 +333,23 @@ def load_like(typingctx: Any, a: Any, i: Any, x: Any) -> Any:
     return kind(a, types.intp, x), codegen
 
 
-def _converting(twin: Callable[[Any], Any], source: Lanes, target: Lanes) -> Callable[[Any], Any]:
-    """Make the conversion of one type of registers to another."""
+def _converting(twin: Callable[[Any], Any], number: Any) -> Callable[[Any], Any]:
+    """Make the conversion of registers to so many numbers of another type."""
 
     @vector_intrinsic(twin)
     def convert(typingctx: Any, x: Any) -> Any:
+        target = Lanes(number, x.count)
+
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             return target.emitter(context, builder).converted(args[0])
 
-        return target(source), codegen
+        return target(x), codegen
 
     return convert
 
 
-# A pair of float64 registers as one of float32, and back.
-narrowed = _converting(lambda x: x.astype(np.float32), float64_pairs, float32s)
-widened = _converting(lambda x: x.astype(np.float64), float32s, float64_pairs)
+narrowed = _converting(lambda x: x.astype(np.float32), types.float32)
+widened = _converting(lambda x: x.astype(np.float64), types.float64)
 
 
 def _store(a: Array, i: int, x: Register) -> None:
