@@ -138,16 +138,18 @@ def em_block(
     """
     use_wide_registers()
     n_components, d = params.means.shape
-    b = tile_rows(d, params.centres.itemsize)
-    x, h, best, tile_weights, scale, total, everyone, lists, work = regions(scratch, params)
+    whole, together = tile_rows(d, params.centres.itemsize), rows_together(params)
+    x, every_h, bests, all_weights, scales, totals, everyone, lists, work = regions(scratch, params)
     mass, first, second = split_statistics(statistics, d, n_components)
     likelihood, weight = 0.0, splat(0.0)
-    counts, most, wait = lists[h.shape[0] :], 0.0, 0
-    if gaps.shape[0] > 0:
-        most = most_listed(params) * h.shape[0]
+    counts, wait = lists[n_components * whole :], 0
+    most = most_listed(params) if gaps.shape[0] > 0 else 0.0
     clear_moments(params, work)
-    for start in range(0, X.shape[0], b):
-        rows = min(b, X.shape[0] - start)
+    for start in range(0, X.shape[0], whole):
+        rows = min(whole, X.shape[0] - start)
+        b = (rows + together - 1) // together * together  # fewer rows in the last tile
+        h, best, tile_weights = every_h[: n_components * b], bests[:b], all_weights[:b]
+        scale, total = scales[:b], totals[:b]
         load_tile(X, start, b, x)
         load_weights(weights, start, rows, tile_weights)
         begin_tile(params, x, b, work)
@@ -155,7 +157,7 @@ def em_block(
         find_best(h, best)
         few, wait = False, wait - 1
         if most > 0.0 and wait < 0:
-            few = list_pairs(h, best, gaps, everyone, lists, counts) <= most
+            few = list_pairs(h, best, gaps, everyone, lists, counts) <= most * h.shape[0]
             wait = 0 if few else _PATIENCE
         if few:
             exponentiate_listed(h, best, lists, counts, tile_weights, scale, total, x)
@@ -209,19 +211,16 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
     """
     use_wide_registers()
     n_components, d = params.means.shape
-    width = params.centres.itemsize
-    x, whole_h, whole_best, whole_weights, whole_scale, whole_total, everyone, _, work = regions(
-        scratch, params
-    )
-    # A single row of live data must not cost a whole tile.
-    together = rows_together(params)
-    b = min(tile_rows(d, width), (max(1, X.shape[0]) + together - 1) // together * together)
-    h, best, tile_weights = whole_h[: n_components * b], whole_best[:b], whole_weights[:b]
-    scale, total = whole_scale[:b], whole_total[:b]
-    for i in range(b):
-        tile_weights[i] = 1.0
-    for start in range(0, X.shape[0], b):
-        rows = min(b, X.shape[0] - start)
+    whole, together = tile_rows(d, params.centres.itemsize), rows_together(params)
+    x, every_h, bests, all_weights, scales, totals, everyone, _, work = regions(scratch, params)
+    for i in range(all_weights.shape[0]):
+        all_weights[i] = 1.0
+    for start in range(0, X.shape[0], whole):
+        rows = min(whole, X.shape[0] - start)
+        # fewer in the last tile: a single row of live data must not cost a whole one
+        b = (rows + together - 1) // together * together
+        h, best, tile_weights = every_h[: n_components * b], bests[:b], all_weights[:b]
+        scale, total = scales[:b], totals[:b]
         load_tile(X, start, b, x)
         begin_tile(params, x, b, work)
         log2_densities(params, everyone, x, h, work)
