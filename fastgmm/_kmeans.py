@@ -39,8 +39,9 @@ _LARGEST_SQUARE, _SMALLEST_SQUARE = 1.7e308, 1e-280
 # Sums are begun anew when only so small a part of them is left that rounding would count.
 _WORN = 0.999
 # A block of which few rows are read takes little more time than a thread needs to begin the next:
-# so many blocks are handed over at a time, but never fewer than so many times in all.
-_SEEDED_TOGETHER, _ASSIGNED_TOGETHER, _LEAST_SHARES = 4, 8, 16
+# so many blocks are handed over at a time, but never fewer than so many times in all, for threads
+# to share: on how many of them there are the sums must not depend.
+_SEEDED_TOGETHER, _ASSIGNED_TOGETHER, _LEAST_SHARES = 4, 8, 32
 
 
 class Clustering(NamedTuple):

@@ -199,7 +199,8 @@ class SeedPass:
 
         def run(block: Block, statistics: Array) -> None:
             first = block.start // self.stretch
-            sums = self.sums[first : first - -len(block.rows) // self.stretch]
+            count = (len(block.rows) + self.stretch - 1) // self.stretch
+            sums = np.empty((count, self.size))
             lloyd.seed_block(
                 block.rows,
                 self.candidates,
@@ -211,6 +212,7 @@ class SeedPass:
                 self.stretch,
                 sums,
             )
+            self.sums[first : first + count] = sums
             statistics += sums.sum(axis=0)
 
         return run

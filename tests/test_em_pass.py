@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numba
 import numpy as np
 import oracle
 import pytest
@@ -21,8 +22,11 @@ from fastgmm._kernels.algebra import multiply_out
 from fastgmm._kernels.em_pass import COMPONENT_LOG_DENSITIES, LABEL, LOG_DENSITY, PROBABILITIES
 from fastgmm._kernels.expanded import Expanded
 from fastgmm._kernels.expanded_triangular import ExpandedTriangular
-from fastgmm._kernels.kinds import moments_params, second_size
+from fastgmm._kernels.kinds import moments_params, most_listed, rows_together, second_size
+from fastgmm._kernels.loading import lanes_of
 from fastgmm._kernels.scaled import Scaled
+from fastgmm._kernels.simd import together
+from fastgmm._kernels.tile import tile_rows
 from fastgmm._kernels.tiny import MOST
 from fastgmm._kernels.triangular import Triangular
 from fastgmm._stats import SufficientStats, flat_size
@@ -500,6 +504,31 @@ def test_multiplied_out_polynomials_are_log_densities():
     reach = np.abs(truth.means - origin) + np.sqrt(np.einsum("kii->ki", truth.covariances))
     sums = np.einsum("ki,kij,kj->k", reach, np.abs(precisions), reach)
     assert terms == pytest.approx(sums.max(), rel=1e-11)
+
+
+@numba.njit
+def tile_sizes(params):
+    d, width = params.means.shape[1], params.centres.itemsize
+    return rows_together(params), tile_rows(d, width), most_listed(params)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("d", [1, 2, 4, 8, 9, 33, 128, 129])
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_tile_of_any_number_of_rows_is_one_of_whole_registers(kind, d, dtype):
+    _, truth = problem(kind, 1, d, 2)
+    params = kernel_params(truth, dtype)
+    width = params.centres.itemsize
+    least, most, listed = tile_sizes(params)
+    assert most % least == 0
+    rows = np.arange(least, most + 1, least)
+    assert (rows % lanes_of(width) == 0).all()
+    # exponentials: some registers at a time, then one more if any is left
+    left = rows % together(np.empty(0, params.centres.dtype))
+    assert np.isin(left, [0, lanes_of(width)]).all()
+    if listed > 0.0:
+        assert (left == 0).all()
 
 
 GUARDED = """

@@ -8,7 +8,15 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
-from fastgmm._kmeans import Clustering, _Lloyd, kmeans, labelled_stats, mean_variance, seed
+from fastgmm._kmeans import (
+    Clustering,
+    _Lloyd,
+    _together,
+    kmeans,
+    labelled_stats,
+    mean_variance,
+    seed,
+)
 from fastgmm._sources import ArraySource
 from fastgmm._threads import Workers
 
@@ -108,6 +116,22 @@ def test_labels_and_centres_are_scikit_learns(source_of, name, k):
         got = kmeans(source_of(X), k, np.random.RandomState(random_state))
         assert_array_equal(got.labels, expected.labels_)
         assert_allclose(got.centres, expected.cluster_centers_, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("weighted", [False, True])
+def test_many_blocks_go_to_a_thread_at_once(source_of, monkeypatch, weighted):
+    for module in ("_kmeans", "_sources._array"):
+        monkeypatch.setattr(f"fastgmm.{module}.block_rows", lambda n_features: 10)
+    X = synthetic(1001, 2, 5)
+    weights = np.random.RandomState(0).uniform(size=len(X)) if weighted else None
+    source = source_of(X, weights)
+    assert _together(source, 4) == 3  # the last share has fewer blocks, and the last block a row
+    chosen = seed(source, 5, np.random.RandomState(1))
+    expected = kmeans_plusplus(X, 5, sample_weight=weights, random_state=1)[1]
+    assert_array_equal(chosen, expected)
+    got = kmeans(source, 5, np.random.RandomState(1))
+    assert_array_equal(got.labels, sklearn_kmeans(X, 5, 1, weights).labels_)
 
 
 def test_labels_of_many_blocks_are_scikit_learns(source_of):

@@ -9,8 +9,11 @@ import pytest
 CODE = """
 import numpy as np
 import fastgmm
+import fastgmm._kmeans as start
+import fastgmm._sources._array as source
 from fastgmm._kernels import em_pass, lloyd, pruned_tiles
 
+source.block_rows = start.block_rows = lambda n_features: 10  # several go to a thread at once
 fastgmm.warmup([{kind!r}], [{dtype!r}])
 variants = [
     variant
@@ -19,7 +22,7 @@ variants = [
     for variant in getattr(entry, "variants", {{}}).values()
 ]
 before = {{variant: len(variant.overloads) for variant in variants}}
-X = np.random.default_rng(0).normal(size=(500, 5)).astype({dtype!r})
+X = np.random.default_rng(0).normal(size=(700, 5)).astype({dtype!r})
 X[:150] += {distance}
 model = fastgmm.GaussianMixture(3, covariance_type={kind!r}, random_state=0).fit(X)
 model.predict_proba(X), model.score(X), model.mahalanobis(X)

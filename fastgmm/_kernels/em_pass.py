@@ -139,7 +139,9 @@ def em_block(
     use_wide_registers()
     n_components, d = params.means.shape
     whole, together = tile_rows(d, params.centres.itemsize), rows_together(params)
-    x, every_h, bests, all_weights, scales, totals, everyone, lists, work = regions(scratch, params)
+    x, whole_h, whole_best, whole_weights, whole_scale, whole_total, everyone, lists, work = (
+        regions(scratch, params)
+    )
     mass, first, second = split_statistics(statistics, d, n_components)
     likelihood, weight = 0.0, splat(0.0)
     counts, wait = lists[n_components * whole :], 0
@@ -148,8 +150,8 @@ def em_block(
     for start in range(0, X.shape[0], whole):
         rows = min(whole, X.shape[0] - start)
         b = (rows + together - 1) // together * together  # fewer rows in the last tile
-        h, best, tile_weights = every_h[: n_components * b], bests[:b], all_weights[:b]
-        scale, total = scales[:b], totals[:b]
+        h, best, tile_weights = whole_h[: n_components * b], whole_best[:b], whole_weights[:b]
+        scale, total = whole_scale[:b], whole_total[:b]
         load_tile(X, start, b, x)
         load_weights(weights, start, rows, tile_weights)
         begin_tile(params, x, b, work)
@@ -212,15 +214,17 @@ def map_block(X: Rows, params: Any, what: int, scratch: Array, out: Array, label
     use_wide_registers()
     n_components, d = params.means.shape
     whole, together = tile_rows(d, params.centres.itemsize), rows_together(params)
-    x, every_h, bests, all_weights, scales, totals, everyone, _, work = regions(scratch, params)
-    for i in range(all_weights.shape[0]):
-        all_weights[i] = 1.0
+    x, whole_h, whole_best, whole_weights, whole_scale, whole_total, everyone, _, work = regions(
+        scratch, params
+    )
+    for i in range(whole_weights.shape[0]):
+        whole_weights[i] = 1.0
     for start in range(0, X.shape[0], whole):
         rows = min(whole, X.shape[0] - start)
         # fewer in the last tile: a single row of live data must not cost a whole one
         b = (rows + together - 1) // together * together
-        h, best, tile_weights = every_h[: n_components * b], bests[:b], all_weights[:b]
-        scale, total = scales[:b], totals[:b]
+        h, best, tile_weights = whole_h[: n_components * b], whole_best[:b], whole_weights[:b]
+        scale, total = whole_scale[:b], whole_total[:b]
         load_tile(X, start, b, x)
         begin_tile(params, x, b, work)
         log2_densities(params, everyone, x, h, work)

@@ -207,6 +207,13 @@ class Emitter:
 
     # --- control ------------------------------------------------------------------------------
 
+    def _not_unrolled(self) -> Any:
+        module = self.builder.module
+        rule = module.add_metadata(["llvm.loop.unroll.disable"])
+        loop = module.add_metadata([rule, [f"loop {len(module.metadata)}"]])
+        loop.operands = (loop, rule)  # the node of a loop begins with itself, so each has its own
+        return loop
+
     def loop(
         self,
         stop: Any,
@@ -214,10 +221,13 @@ class Emitter:
         body: Callable[[Any, list[Any]], Sequence[Any]],
         step: int = 1,
         first: int = 0,
+        *,
+        unrolled: bool = True,
     ) -> list[Any]:
         """Emit ``for i in range(first, stop, step): carried = body(i, carried)``.
 
         The carried values stay in registers: what neither Numba nor LLVM would do with memory.
+        What is not to be ``unrolled`` LLVM leaves as it is, where it would write it out many times.
         """
         builder, start = self.builder, self.index(first)
         before = builder.block
@@ -231,7 +241,9 @@ class Emitter:
         new = body(i, list(values))
         following = builder.add(i, self.index(step))
         last = builder.block
-        builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)
+        again = builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)
+        if not unrolled:
+            again.set_metadata("llvm.loop", self._not_unrolled())
         for phi, earlier, later in zip(
             [i, *values], [start, *carried], [following, *new], strict=True
         ):

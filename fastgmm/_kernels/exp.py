@@ -69,9 +69,9 @@ B4 = float.fromhex("0x1.3b29d8p-7")
 B5 = float.fromhex("0x1.5f48c8p-10")
 B6 = float.fromhex("0x1.446c7ep-13")
 
-# The nearest integer of these leaves nothing to the polynomial, which is 1 then, and its exponent
-# is that of 0: powers of no more than this come out as exactly 0 without a comparison.  Those of
-# up to one more, too small to be normal, come out as some number below the smallest that is.
+# Of an integer the polynomial is exactly 1, and with these the bits of the exponent are those of 0:
+# powers of no more than this come out as exactly 0 by the clamp alone.  Those of up to one more,
+# too small to be normal, come out as some number below the smallest that is.
 LOWEST = -1023.0
 FLOAT32_LOWEST = -127.0
 
@@ -135,7 +135,9 @@ def _exp2_or_0_float32(x: Register, tile: Any) -> Register:
 
 
 def exp2_or_0(x: Register, tile: Any) -> Register:
-    """Return 2**x of float64 registers for x <= 0, and 0 where it is tiny, or x is NaN.
+    """Return 2**x of float64 registers for x <= 0; 0 where x is NaN.
+
+    Less than the smallest normal number, or 0, where that is what it should be.
 
     Of pairs of registers that belong to a float32 tile, with the accuracy of float32.
     """

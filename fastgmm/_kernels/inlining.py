@@ -1,8 +1,8 @@
 """A compiler for functions that are always inlined: their own code is only kept, not optimised.
 
 Numba optimises the code of every compiled function, and turns it into machine code, together with
-a copy of all that it calls.  Of a function that others inline nobody uses the outcome: the code is
-optimised once more, as a whole, where it ends up.  Doing so only there takes half the time.
+a copy of all that it calls.  That machine code of a function that others inline never runs, and its
+code is optimised once more, as a whole, where it ends up.  Doing so only there takes half the time.
 """
 
 from typing import Any
@@ -52,7 +52,6 @@ class _KeepCode(LoweringPass):  # type: ignore[misc]
 
     def run_pass(self, state: Any) -> bool:
         state.library = _KeptLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
-        state.library.enable_object_caching()
         return True
 
 

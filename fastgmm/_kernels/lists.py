@@ -175,7 +175,8 @@ def exponentiate_listed(
 ) -> None:  # fmt: skip
     """Do with listed pairs what `exponentiate` does with all; their densities are packed in h.
 
-    Each list is filled up with pairs of density 0 to a multiple of what `together` tells.
+    Each list is filled up with pairs of density 0 to a multiple of what `together` tells, of which
+    the rows of the tile must be one, too.
     """
     b, step, zero = best.shape[0], together(x), splat_together(0.0, x)
     total[:] = 0.0

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, Indices, Labels, Rows
-from .loading import gather_rows, prefetch
+from .loading import FEW, gather_rows, load_few, prefetch_rows
 from .options import device, entry
 from .scaled import ABREAST, squares_abreast
 from .simd import LANES, fma, lane_sum, load, root, splat, store, use_wide_registers, where_less
@@ -52,11 +52,11 @@ class MovingCentres(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Memory for a stretch of rows, of which those listed are taken tile by tile."""
+    """Memory for some tiles of rows, of which those that are listed are read."""
 
     x: Array  # (padded(d) tile_rows,)
     by_row: Array  # (3, tile_rows)
-    chosen: Indices  # (a stretch,)
+    chosen: Indices  # (16 tile_rows,)
 
 
 def scratch_for(d: int) -> Scratch:
@@ -82,14 +82,14 @@ def _fill_up(chosen: Indices, listed: int) -> int:
 
 
 @device
-def _ask_for(X: Rows, chosen: Indices) -> None:
-    """Ask for rows, of long ones where they begin and end: a processor guesses the rest."""
-    n, d = X.shape
-    data = X.reshape(n * d)
-    for r in range(chosen.shape[0]):
-        place = np.intp(chosen[r]) * d
-        prefetch(data, place)
-        prefetch(data, place + d - 1)
+def _load_tile(data: Array, chosen: Indices, d: int, x: Array, b: int) -> None:
+    """Transpose the rows of a tile into x."""
+    rows = chosen.shape[0]
+    first = int(chosen[0])
+    if d <= FEW and rows == b and int(chosen[b - 1]) - first == b - 1:  # all there are
+        load_few(data, first, d, x, b)
+    else:
+        gather_rows(data, chosen, rows, d, x, b)
 
 
 @entry
@@ -113,16 +113,16 @@ def seed_block(
     """
     use_wide_registers()
     for place in range(potentials.shape[0]):
-        rows = range(place * stretch, min((place + 1) * stretch, X.shape[0]))
+        where = range(place * stretch, min((place + 1) * stretch, X.shape[0]))
         _seed_rows(
-            X, rows, candidates, weights, number, closest, nearest, scratch, potentials[place]
+            X, where, candidates, weights, number, closest, nearest, scratch, potentials[place]
         )
 
 
 @device
 def _seed_rows(
     X: Rows,
-    stretch: Any,
+    where: Any,
     candidates: Any,
     weights: Array,
     number: int,
@@ -136,13 +136,13 @@ def _seed_rows(
     n, d = X.shape
     data = X.reshape(n * d)
     x, chosen = scratch.x, scratch.chosen
-    before, near, counted = scratch.by_row
+    before, near, counted = scratch.by_row[0], scratch.by_row[1], scratch.by_row[2]
     b = before.shape[0]
     known = splat(0.0)
     potentials[:] = 0.0
     counted[:] = 1.0
-    for start in range(stretch.start, stretch.stop, chosen.shape[0]):
-        stop = min(start + chosen.shape[0], stretch.stop)
+    for start in range(where.start, where.stop, chosen.shape[0]):
+        stop = min(start + chosen.shape[0], where.stop)
         listed = 0
         for i in range(start, stop, b):
             rows = min(b, stop - i)
@@ -156,8 +156,8 @@ def _seed_rows(
         whole = _fill_up(chosen, listed)
         for first in range(0, whole, b):
             tile = chosen[first : min(first + b, whole)]
-            _ask_for(X, chosen[first + b : min(first + 2 * b, whole)])
-            gather_rows(data, tile, tile.shape[0], d, x, b)
+            prefetch_rows(data, chosen, first + b, min(first + 2 * b, whole), d)
+            _load_tile(data, tile, d, x, b)
             rows = min(b, listed - first)
             for r in range(tile.shape[0]):
                 before[r] = closest[np.uint32(tile[r])] if r < rows else 0.0
@@ -298,7 +298,7 @@ def assign_block(
     n = X.shape[0]
     data = X.reshape(n * d)
     x, chosen = scratch.x, scratch.chosen
-    nearest, gaps, bound = scratch.by_row
+    nearest, gaps, bound = scratch.by_row[0], scratch.by_row[1], scratch.by_row[2]
     b = nearest.shape[0]
     entered = statistics[1 : 1 + 2 * n_clusters].reshape(n_clusters, 2)
     left = statistics[1 + 2 * n_clusters : 1 + 4 * n_clusters].reshape(n_clusters, 2)
@@ -320,8 +320,8 @@ def assign_block(
         whole = _fill_up(chosen, listed)
         for place in range(0, whole, b):
             tile = chosen[place : min(place + b, whole)]
-            _ask_for(X, chosen[place + b : min(place + 2 * b, whole)])
-            gather_rows(data, tile, tile.shape[0], d, x, b)
+            prefetch_rows(data, chosen, place + b, min(place + 2 * b, whole), d)
+            _load_tile(data, tile, d, x, b)
             for t in range(0, tile.shape[0], ABREAST):
                 _nearest_abreast(x, b, t, means, nearest, gaps)
             for r in range(min(b, listed - place)):

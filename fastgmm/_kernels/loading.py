@@ -205,35 +205,44 @@ def transposed(emit: Emitter, block: list[Any]) -> list[Any]:
 _ASKED_FOR = 1 << 14  # bytes
 
 
-def _prefetch(data: Array, place: int) -> None:
+def _prefetch_rows(data: Array, index: Indices, start: int, stop: int, d: int) -> None:
     pass
 
 
-@vector_intrinsic(_prefetch)
-def prefetch(typingctx: Any, data: Any, place: Any) -> Any:
-    """Ask for the cache line of ``data[place]``."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        emit = Emitter(context, builder)
-        emit.prefetch(emit.array(sig.args[0], args[0]), args[1])
-        return context.get_dummy_value()
-
-    return types.void(data, types.intp), codegen
-
-
-@device
-def prefetch_rows(data: Array, index: Indices, start: int, stop: int, d: int) -> None:
+@vector_intrinsic(_prefetch_rows)
+def prefetch_rows(typingctx: Any, data: Any, index: Any, start: Any, stop: Any, d: Any) -> Any:
     """Ask for the rows of d features that ``index[start:stop]`` numbers.
 
     Rows that lie here and there are not what a processor would guess: without this a tile waits for
     each of them.  No more are asked for than the nearest cache has room for.
     """
-    line = 64 // data.itemsize
-    for i in range(start, min(stop, start + _ASKED_FOR // (d * data.itemsize))):
-        first = int(index[i]) * d
-        for j in range(0, d, line):
-            prefetch(data, first + j)
-        prefetch(data, first + d - 1)
+    k = types.intp
+    width = data.dtype.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        emit = Emitter(context, builder)
+        source, numbers = (emit.array(sig.args[i], args[i]) for i in (0, 1))
+        _, _, start, stop, d = args
+        most = builder.sdiv(emit.index(_ASKED_FOR // width), d)
+        rows = builder.sub(stop, start)
+        rows = builder.select(builder.icmp_signed("<", rows, most), rows, most)
+
+        def ask_for(i: Any, _: Any) -> Any:
+            number = builder.load(builder.gep(numbers, [builder.add(start, i)]))
+            place = builder.mul(builder.sext(number, INT64), d)
+
+            def ask(j: Any, _: Any) -> Any:
+                emit.prefetch(source, builder.add(place, j))
+                return []
+
+            emit.loop(d, [], ask, step=64 // width, unrolled=False)
+            emit.prefetch(source, builder.add(place, emit.offset(d, -1)))
+            return []
+
+        emit.loop(rows, [], ask_for, unrolled=False)
+        return context.get_dummy_value()
+
+    return types.void(data, index, k, k, k), codegen
 
 
 @device

@@ -79,7 +79,7 @@ def squares_abreast(x: Array, b: int, t: int, centres: Array, k: int) -> Any:
     for j in range(centres.shape[1]):
         centre = centres[k, j]
         place = j * b + t
-        # this way round each subtraction reads its rows itself
+        # this way round the rows can be the subtraction's operand in memory
         z0 = centre - load(x, place)
         z1 = centre - load(x, place + LANES)
         z2 = centre - load(x, place + 2 * LANES)

@@ -277,14 +277,17 @@ def _kind_like(x: Any) -> Lanes:
     return float64s if x.dtype == types.float64 else float64_pairs
 
 
+_TOGETHER_BYTES = 64  # one long register, or two short ones
+
+
 @shared
 def together(x: Array) -> int:
-    """Return how many numbers `splat_together` fills: one long register, or two short ones.
+    """Return how many numbers `splat_together` fills.
 
     A power of two is a long chain of operations, of which the machine sees only the next few
     dozen.  Where registers are short the chains of two run side by side.
     """
-    return max(8, LANES * (8 if LANES == 8 else 16) // x.itemsize)
+    return _TOGETHER_BYTES // int(x.itemsize)
 
 
 def _splat_together(number: float, x: Array) -> Register:
@@ -294,7 +297,7 @@ def _splat_together(number: float, x: Array) -> Register:
 @vector_intrinsic(_splat_together)
 def splat_together(typingctx: Any, number: Any, x: Any) -> Any:
     """Fill as many float64 as exponentials of a tile like ``x`` are worked out for at a time."""
-    kind = Lanes(types.float64, max(8, LANES * (64 if LANES == 8 else 128) // x.dtype.bitwidth))
+    kind = Lanes(types.float64, _TOGETHER_BYTES * 8 // x.dtype.bitwidth)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return kind.emitter(context, builder).splat(args[0])

@@ -12,7 +12,7 @@ import numpy as np
 
 from .arrays import Array, Indices, Rows
 from .exp import LN2, LOG2_E, exp2_or_0, log_positive
-from .loading import FEW, gather_rows, lanes_of, load_few, load_panel
+from .loading import FEW, lanes_of, load_few, load_panel
 from .options import device, shared
 from .simd import (
     LANES,
@@ -59,23 +59,6 @@ def load_tile(X: Rows, start: int, b: int, x: Array) -> None:
     for i in range(0, b, lanes):
         for j in range(0, d, lanes):
             load_panel(data, start + i, n - 1, d, j, x, j * b + i, b)
-
-
-@device
-def load_chosen(X: Rows, chosen: Indices, rows: int, whole: int, x: Array) -> None:
-    """Transpose the ``rows`` rows of X (n, d) that are numbered in chosen (tile_rows,) into x.
-
-    The last one is repeated up to ``whole`` of them, a multiple of the lanes.
-    """
-    n, d = X.shape
-    b = chosen.shape[0]
-    first = int(chosen[0])
-    if d <= FEW and rows == b and int(chosen[b - 1]) - first == b - 1:
-        load_few(X.reshape(n * d), first, d, x, b)
-        return
-    for i in range(rows, whole):
-        chosen[i] = chosen[rows - 1]
-    gather_rows(X.reshape(n * d), chosen, whole, d, x, b)
 
 
 @device
@@ -140,7 +123,7 @@ def exponentiate(
     whole = b // step * step
     zero, last = splat_together(0.0, x), splat_like(0.0, x)
     lost = _exponentiate_rows(0, whole, step, zero, h, best, weights, scale, total, x)
-    if LANES < 8 and whole < b:  # one register more
+    if LANES < 8 and whole < b:  # what is left is less than two registers: one more
         lost += _exponentiate_rows(whole, b, step, last, h, best, weights, scale, total, x)
     return lost
 

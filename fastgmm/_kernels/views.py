@@ -19,8 +19,11 @@ def _viewed(array: Any, dtype: Any) -> Any:
 
 @vector_intrinsic(_viewed)
 def viewed(typingctx: Any, array: Any, dtype: Any) -> Any:
-    """Return a view of a contiguous array (n,) as so many whole numbers of a dtype as fit."""
-    target = array.copy(dtype=parse_dtype(dtype), readonly=not array.mutable)
+    """Return a view of a contiguous array (n,) as numbers of a dtype, none of them cut off."""
+    element = parse_dtype(dtype)
+    if array.layout != "C" or element is None:
+        return None
+    target = array.copy(dtype=element, readonly=not array.mutable)
     old, new = array.dtype.bitwidth // 8, target.dtype.bitwidth // 8
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
