@@ -179,15 +179,12 @@ def _sum_less(values: Array, weights: Array, start: int, bound: Array, rows: int
     """Return the weighted sum, lane by lane, of those values that are below their bounds."""
     total, rest = splat(0.0), 0.0
     whole = rows // LANES * LANES
-    if weights.shape[0] == 0:
-        for r in range(0, whole, LANES):
-            value = load(values, start + r)
-            total = total + where_less(value, load(bound, r), value, 0.0)
-    else:
-        for r in range(0, whole, LANES):
-            value = load(values, start + r)
-            weighted = value * load(weights, start + r)
-            total = total + where_less(value, load(bound, r), weighted, 0.0)
+    for r in range(0, whole, LANES):
+        value = load(values, start + r)
+        value = where_less(value, load(bound, r), value, 0.0)
+        if weights.shape[0] > 0:
+            value = value * load(weights, start + r)
+        total = total + value
     for r in range(whole, rows):
         value = values[start + r]
         w = 1.0 if weights.shape[0] == 0 else weights[start + r]
