@@ -41,7 +41,7 @@ _WORN = 0.999
 # A block of which few rows are read takes little more time than a thread needs to begin the next:
 # so many blocks are handed over at a time, but never fewer than so many times in all, for threads
 # to share: on how many of them there are the sums must not depend.
-_SEEDED_TOGETHER, _ASSIGNED_TOGETHER, _LEAST_SHARES = 4, 8, 32
+_SEEDED_TOGETHER, _ASSIGNED_TOGETHER, _LEAST_SHARES = 4, 8, 16
 
 
 class Clustering(NamedTuple):

@@ -126,7 +126,7 @@ def test_many_blocks_go_to_a_thread_at_once(source_of, monkeypatch, weighted):
     X = synthetic(1001, 2, 5)
     weights = np.random.RandomState(0).uniform(size=len(X)) if weighted else None
     source = source_of(X, weights)
-    assert _together(source, 4) == 3  # the last share has fewer blocks, and the last block a row
+    assert _together(source, 4) == 4  # the last share is one block, of one row
     chosen = seed(source, 5, np.random.RandomState(1))
     expected = kmeans_plusplus(X, 5, sample_weight=weights, random_state=1)[1]
     assert_array_equal(chosen, expected)
