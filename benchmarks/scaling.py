@@ -104,9 +104,9 @@ def draw(by_rows, by_components, megabytes, threads, output):
     axes[0].set_title(f"full covariances, d={D}, K=16")
     axes[1].set_title(f"full covariances, d={D}, n=100,000")
     n = np.array(list(megabytes))
-    axes[2].semilogx(n, list(megabytes.values()), "o-", color=colours[0], label="whole fit")
-    axes[2].semilogx(n, 8e-6 * D * n, ":", color="grey", label="the data themselves")
-    axes[2].set(xlabel="number of rows", ylabel="peak memory above the data (MB)", ylim=(0, 120))
+    axes[2].loglog(n, list(megabytes.values()), "o-", color=colours[0], label="whole fit")
+    axes[2].loglog(n, 8e-6 * D * n, ":", color="grey", label="the data themselves")
+    axes[2].set(xlabel="number of rows", ylabel="peak memory above the data (MB)")
     axes[2].set_title("default fit, k-means start included, K=16")
     axes[2].legend(frameon=False)
     for ax in axes:
