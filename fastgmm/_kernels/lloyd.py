@@ -73,23 +73,27 @@ def _look_up(table: Array, numbers: Labels, start: int, out: Array, rows: int) -
 
 
 @device
-def _fill_up(chosen: Indices, listed: int) -> int:
-    """Repeat the last row that is listed until registers are full; return how many there are."""
+def _filled_up(chosen: Indices, listed: int) -> Indices:
+    """Return the rows that are listed, the last one repeated until registers are full."""
     whole = (listed + ABREAST - 1) // ABREAST * ABREAST
     for r in range(listed, whole):
         chosen[r] = chosen[listed - 1]
-    return whole
+    return chosen[:whole]
 
 
 @device
-def _load_tile(data: Array, chosen: Indices, d: int, x: Array, b: int) -> None:
-    """Transpose the rows of a tile into x."""
-    rows = chosen.shape[0]
-    first = int(chosen[0])
-    if d <= FEW and rows == b and int(chosen[b - 1]) - first == b - 1:  # all there are
+def _load_tile(data: Array, chosen: Indices, start: int, d: int, x: Array, b: int) -> Indices:
+    """Transpose a tile of chosen rows into x, and ask for those of the next; return its rows."""
+    n = chosen.shape[0]
+    tile = chosen[start : min(start + b, n)]
+    prefetch_rows(data, chosen, start + b, min(start + 2 * b, n), d)
+    rows = tile.shape[0]
+    first = int(tile[0])
+    if d <= FEW and rows == b and int(tile[b - 1]) - first == b - 1:  # all there are
         load_few(data, first, d, x, b)
     else:
-        gather_rows(data, chosen, rows, d, x, b)
+        gather_rows(data, tile, rows, d, x, b)
+    return tile
 
 
 @entry
@@ -153,11 +157,9 @@ def _seed_rows(
                 # always written, but only a row that may be near a candidate keeps its place
                 chosen[listed] = i + r
                 listed += int(not closest[i + r] < bound[r])
-        whole = _fill_up(chosen, listed)
-        for first in range(0, whole, b):
-            tile = chosen[first : min(first + b, whole)]
-            prefetch_rows(data, chosen, first + b, min(first + 2 * b, whole), d)
-            _load_tile(data, tile, d, x, b)
+        filled = _filled_up(chosen, listed)
+        for first in range(0, filled.shape[0], b):
+            tile = _load_tile(data, filled, first, d, x, b)
             rows = min(b, listed - first)
             for r in range(tile.shape[0]):
                 before[r] = closest[np.uint32(tile[r])] if r < rows else 0.0
@@ -314,11 +316,9 @@ def assign_block(
                 for r in range(rows):
                     chosen[listed] = i + r
                     listed += int(not bound[r] < limits[i + r])
-        whole = _fill_up(chosen, listed)
-        for place in range(0, whole, b):
-            tile = chosen[place : min(place + b, whole)]
-            prefetch_rows(data, chosen, place + b, min(place + 2 * b, whole), d)
-            _load_tile(data, tile, d, x, b)
+        filled = _filled_up(chosen, listed)
+        for place in range(0, filled.shape[0], b):
+            tile = _load_tile(data, filled, place, d, x, b)
             for t in range(0, tile.shape[0], ABREAST):
                 _nearest_abreast(x, b, t, means, nearest, gaps)
             for r in range(min(b, listed - place)):
