@@ -24,8 +24,9 @@ from ._passes import (
     MovingCentres,
     OwnDistancePass,
     SeedPass,
+    block_rows,
 )
-from ._sources import ArraySource, RowSource, block_rows
+from ._sources import ArraySource, RowSource
 from ._stats import SufficientStats
 from ._structures import readonly
 

@@ -38,6 +38,7 @@ __all__ = [
     "RowMap",
     "ScorePass",
     "SeedPass",
+    "block_rows",
 ]
 
 NO_WEIGHTS: Array = np.empty(0)
@@ -47,6 +48,22 @@ NO_LABELS: Labels = np.empty(0, np.int32)
 _NO_OUT = np.empty((0, 1))
 _NO_LONG_LABELS = np.empty(0, np.int64)
 
+_MAX_BLOCK, _MIN_BLOCK, _BLOCK_ENTRIES = 8192, 1024, 1 << 17
+# Beginning with a block costs as much as some thousand numbers of pairs of rows and components.
+# With so many of them it does not count, and they take a few milliseconds.
+_MOST_WORK = 1 << 24
+
+
+def block_rows(n_features: int) -> int:
+    """Return the rows of a block: the same for every local source, so that results repeat."""
+    return min(_MAX_BLOCK, max(_MIN_BLOCK, _BLOCK_ENTRIES // n_features))
+
+
+def _levels(n_components: int, n_features: int) -> int:
+    """Return how many levels of the tree to do at once."""
+    work = n_components * block_rows(n_features) * n_features
+    return max(1, _MOST_WORK // work).bit_length() - 1
+
 
 class Block(NamedTuple):
     """Consecutive rows: C-contiguous, read-only, float32 or float64, all finite."""
@@ -54,7 +71,8 @@ class Block(NamedTuple):
     rows: NDArray[Any]  # (n, d)
     weights: Array  # (n,), or (0,) when every row counts once
     start: int  # number of the first row
-    number: int  # of the block
+    number: int  # of the block, or of the first one
+    each: int = 0  # rows of a block, if these are the rows of several
 
     @property
     def where(self) -> slice:
@@ -66,25 +84,34 @@ BlockReducer = Callable[[Block, Array], None]
 
 
 class ReducePass(Protocol):
-    """A pass whose result is a sum over blocks."""
+    """A pass whose result is a sum over blocks.
+
+    A worker that is given the rows of 2**levels blocks at once adds up each, and then adds these
+    sums as the tree of ``_threads`` does.
+    """
 
     size: int
+    levels: int = 0
 
     def worker(self) -> BlockReducer:
         """Return a function that adds a block to flat statistics."""
 
 
 class RowMap(Protocol):
-    """A pass whose result is one row of numbers for each row."""
+    """A pass whose result is one row of numbers for each row.
+
+    A worker may be given the rows of 2**levels blocks at once.
+    """
 
     dtype: np.dtype[Any]
     columns: tuple[int, ...]  # (), or (K,)
+    levels: int = 0
 
     def worker(self) -> Callable[[Block, NDArray[Any]], None]:
         """Return a function that writes a block's results."""
 
 
-class EMPass:
+class EMPass(ReducePass):
     """The fused E and M step: log-likelihood, mass, first and second moments."""
 
     def __init__(self, params: KernelParams, gaps: Array = NO_GAPS) -> None:
@@ -92,17 +119,29 @@ class EMPass:
         self.gaps = gaps  # by how much less than the best a log2-density counts: (K,), or (0,)
         n_components, d = params.means.shape
         self.size = flat_size(n_components, d, second_size(params))
+        self.levels = _levels(n_components, d)
 
     def worker(self) -> BlockReducer:
         scratch = np.empty(em_pass.scratch_size(self.params))
+        partial = np.empty((self.levels, self.size))
 
         def run(block: Block, statistics: Array) -> None:
-            em_pass.em_block(block.rows, self.params, block.weights, self.gaps, scratch, statistics)
+            each = block.each or len(block.rows)
+            em_pass.em_block(
+                block.rows,
+                self.params,
+                block.weights,
+                self.gaps,
+                each,
+                scratch,
+                partial,
+                statistics,
+            )
 
         return run
 
 
-class LabelledPass:
+class LabelledPass(ReducePass):
     """Moments about centres, where each row belongs to one component (``labels``), or to 0."""
 
     def __init__(self, centres: Array, labels: Labels, n_second: int) -> None:
@@ -120,7 +159,7 @@ class LabelledPass:
         return run
 
 
-class LabelledProductsPass:
+class LabelledProductsPass(ReducePass):
     """The same with the products of features, d (d + 1) / 2 of them; there must be labels."""
 
     def __init__(self, centres: Array, labels: Labels) -> None:
@@ -146,7 +185,7 @@ class LabelledProductsPass:
         return run
 
 
-class MomentsPass:
+class MomentsPass(ReducePass):
     """Moments about a reference, for responsibilities (n, K) that a function gives by block."""
 
     def __init__(
@@ -168,7 +207,7 @@ class MomentsPass:
         return run
 
 
-class SeedPass:
+class SeedPass(ReducePass):
     """Take in a new seed of k-means++: sums of square distances, with and without candidates.
 
     The first of ``candidates`` becomes seed ``number``: the square distances in ``closest`` and
@@ -218,7 +257,7 @@ class SeedPass:
         return run
 
 
-class AssignPass:
+class AssignPass(ReducePass):
     """Nearest centres, and sums ``[changed, entered K*2, left K*2, first K*d]`` of what changed.
 
     With ``fresh`` the limits are not known, and every row is summed up.
@@ -252,7 +291,7 @@ class AssignPass:
         return run
 
 
-class ScorePass:
+class ScorePass(ReducePass):
     """Weighted sums over rows of functions of what ``map_block`` gives, and the weight.
 
     Without functions: the sum of its only column.
@@ -289,7 +328,7 @@ def _only_column(values: Array) -> Array:
     return values[:, 0]
 
 
-class OwnDistancePass:
+class OwnDistancePass(RowMap):
     """Square distances of rows to the centres of their own clusters."""
 
     dtype = np.dtype(np.float64)
@@ -307,7 +346,7 @@ class OwnDistancePass:
         return run
 
 
-class MapPass:
+class MapPass(RowMap):
     """Rows to log-densities, labels, probabilities or the components' log-densities.
 
     Or to a function of one of the last two: (n, K) of a block to one number for each row.
@@ -325,7 +364,9 @@ class MapPass:
         self.function = function
         self.dtype = np.dtype(np.int64) if what == LABEL else dtype
         wide = what in (PROBABILITIES, COMPONENT_LOG_DENSITIES) and function is None
-        self.columns: tuple[int, ...] = (len(params.means),) if wide else ()
+        self.columns = (len(params.means),) if wide else ()
+        if function is None and self.dtype.itemsize == 8:  # or it needs room for each row
+            self.levels = _levels(*params.means.shape)
 
     def worker(self) -> Callable[[Block, NDArray[Any]], None]:
         scratch = np.empty(em_pass.scratch_size(self.params))

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._kernels import bounds as pair_bounds
-from ._kernels import em_pass, pruned, pruned_tiles
+from ._kernels import pruned, pruned_tiles
 from ._kernels.bounds import Bounds
-from ._kernels.em_pass import LABEL
 from ._kernels.exp import LOG2_E
 from ._kernels.expanded import Expanded
 from ._kernels.expanded_triangular import ExpandedTriangular
@@ -26,7 +25,16 @@ from ._kernels.scaled import Scaled
 from ._kernels.sorting import SortedScratch
 from ._kernels.tiny import MOST
 from ._kernels.triangular import Triangular, TriangularFloat32
-from ._passes import NO_GAPS, NO_WEIGHTS, Block, BlockReducer, EMPass, ReducePass
+from ._passes import (
+    LABEL,
+    NO_GAPS,
+    NO_WEIGHTS,
+    Block,
+    BlockReducer,
+    EMPass,
+    MapPass,
+    ReducePass,
+)
 from ._sources import scratch_array
 from ._stats import SufficientStats
 from ._structures import CovarianceStructure, Params, readonly
@@ -35,7 +43,7 @@ Array = NDArray[np.float64]
 Keys = NDArray[np.uint16]  # what rows are sorted by
 
 _EPSILON = 2.0**-53
-_NO_OUT = np.empty((0, 1))
+_LABELS = np.dtype(np.int64)
 # Numbers that what is known of all pairs of components may take: 32 MB.
 _MOST_NUMBERS = 1 << 22
 # Less work than this is not worth a second kernel's compilation, nor what gaps cost.
@@ -199,14 +207,12 @@ def way_for(params: KernelParams) -> Way | None:
 def _divided(block: Block, n: int | None) -> tuple[Block, Block]:
     """Return the first n rows of a block, or all, and the others."""
     n = len(block.rows) if n is None else n
-    rows, weights, start, number = block
-    return (
-        Block(rows[:n], weights[:n], start, number),
-        Block(rows[n:], weights[n:], start + n, number),
-    )
+    first = block._replace(rows=block.rows[:n], weights=block.weights[:n])
+    others = block._replace(rows=block.rows[n:], weights=block.weights[n:], start=block.start + n)
+    return first, others
 
 
-class PrunedPass:
+class PrunedPass(ReducePass):
     """The E and M step without pairs that cannot matter; dense for blocks where most of them do.
 
     The last two of its flat statistics are the pairs that were finished, and all of those tried.
@@ -234,7 +240,7 @@ class PrunedPass:
 
     def worker(self) -> BlockReducer:
         way, params = self.way, self.params
-        dense_scratch = np.empty(em_pass.scratch_size(params))
+        dense, find = EMPass(params, self.gaps).worker(), MapPass(params, LABEL, _LABELS).worker()
         scratch, room = None, 0
         n_components = len(params.means)
 
@@ -249,7 +255,7 @@ class PrunedPass:
                 keys = self.keys[tried.where]
                 if self.label:
                     found = np.empty(len(rows), np.int64)
-                    em_pass.map_block(rows, params, LABEL, dense_scratch, _NO_OUT, found)
+                    find(tried, found)
                     keys[:] = found * way.keys
                 all_pairs = len(rows) * n_components
                 pairs = way.add_block(tried, params, self.bounds, keys, scratch, sums)
@@ -257,7 +263,7 @@ class PrunedPass:
                 statistics[-1] += all_pairs
                 rest = block if pairs < 0 else others
             if len(rest.rows):
-                em_pass.em_block(rest.rows, params, rest.weights, self.gaps, dense_scratch, sums)
+                dense(rest, sums)
 
         return run
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._passes import PROBABILITIES, Block, MapPass
+from ._passes import PROBABILITIES, Block, MapPass, RowMap
 from ._structures import CovarianceStructure
 
 Array = NDArray[np.float64]
@@ -86,7 +86,7 @@ def covariance_of(weights: Array, means: Array, mean: Array, matrices: Array) ->
     return np.tensordot(weights, matrices, 1) + between
 
 
-class MomentsMap:
+class MomentsMap(RowMap):
     """A map of given features (n, b) to the moments (n, m, a) of the others.
 
     m : 1 for the mean alone, 2 with the standard deviations, 1 + a with the covariance.
@@ -100,7 +100,7 @@ class MomentsMap:
         self.matrices = matrices  # (K, a, a)
         self.what = what
         k, a = relation.others.shape
-        self.columns: tuple[int, ...] = ({"mean": 1, "std": 2, "cov": 1 + a}[what], a)
+        self.columns = ({"mean": 1, "std": 2, "cov": 1 + a}[what], a)
         self.step = max(1, _SCRATCH // (k * (a + relation.given.shape[1])))
 
     def worker(self) -> Callable[[Block, NDArray[Any]], None]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,9 +87,10 @@ class Tree:
         found.fill(0.0)
         return found
 
-    def add(self, block: int, statistics: Array) -> None:
-        """Take over the statistics of a finished block."""
-        level, index = 0, block
+    def add(self, block: int, statistics: Array, count: int = 1) -> None:
+        """Take over the statistics of a finished block, or of a node: of so many from it on."""
+        level = count.bit_length() - 1
+        index = block >> level
         while True:
             with self._lock:
                 sibling = self._pending.pop((level, index ^ 1), None)
@@ -121,6 +122,35 @@ class Tree:
         for part in ordered[1:]:
             total = total + part
         return total
+
+
+class Shared(Generic[T]):
+    """An iterator that several threads may ask for the next item."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        with self._lock:
+            return next(self._items)
+
+
+def nodes(n_blocks: int, most_levels: int, n_threads: int) -> Iterator[range]:
+    """Cut blocks into those of whole nodes of the tree, for threads to share.
+
+    Large ones come first, the small ones at the end let threads finish together.
+    """
+    first = 0
+    while first < n_blocks:
+        share = max(1, (n_blocks - first) // n_threads)
+        level = min(most_levels, share.bit_length() - 1)
+        while first % (1 << level):
+            level -= 1
+        yield range(first, first := first + (1 << level))
 
 
 class Workers:
@@ -160,7 +190,6 @@ class Workers:
 
     def run(self, n_blocks: int, make_worker: Callable[[], Callable[[int], Any]]) -> None:
         """Call a worker for each block number, each thread with a worker of its own."""
-        # next() on a range iterator is atomic: each number is taken once
         self.share(iter(range(n_blocks)), make_worker, most=n_blocks)
 
     def share(
@@ -173,10 +202,9 @@ class Workers:
     ) -> None:
         """Call a worker for each item, each thread with a worker of its own.
 
-        ``items`` can be asked by several threads; there are ``most`` of them at most.  The calling
-        thread takes items like the others, so Ctrl-C reaches it between two of them. After any
-        error no further item is begun, and the first error is raised; ``abandon`` is called to
-        wake up threads that wait for an item.
+        There are ``most`` items at most.  The calling thread takes some like the others, so Ctrl-C
+        reaches it between two of them.  After any error no further item is begun, and the first
+        error is raised; ``abandon`` is called to wake up threads that wait for an item.
         """
         helpers = min(self.n_threads, most) - 1
         if helpers <= 0:
@@ -184,12 +212,12 @@ class Workers:
             for item in items:
                 worker(item)
             return
-        stop = threading.Event()
+        stop, shared = threading.Event(), Shared(items)
 
         def work() -> None:
             try:
                 worker = make_worker()
-                for item in items:
+                for item in shared:
                     if stop.is_set():
                         return
                     worker(item)
@@ -214,13 +242,28 @@ class Workers:
         self,
         n_blocks: int,
         size: int,
-        make_worker: Callable[[], Callable[[int, Array], None]],
+        make_worker: Callable[[], Callable[[range, Array], None]],
+        levels: int = 0,
     ) -> Array:
-        """Return the sum over all blocks of the flat statistics that workers add up."""
+        """Return the sum over all blocks of the flat statistics that workers add up.
+
+        levels : of the tree, that workers can do themselves: they are given so many at a time.
+        """
         if n_blocks == 1:
             statistics = np.zeros(size)
-            make_worker()(0, statistics)
+            make_worker()(range(1), statistics)
             return statistics
         tree = Tree()
-        self.run(n_blocks, lambda: tree.adder(size, make_worker(), lambda number: number))
+
+        def make_adder() -> Callable[[range], None]:
+            worker = make_worker()
+
+            def add(blocks: range) -> None:
+                statistics = tree.buffer(size)
+                worker(blocks, statistics)
+                tree.add(blocks[0], statistics, len(blocks))
+
+            return add
+
+        self.share(nodes(n_blocks, levels, self.n_threads), make_adder, most=n_blocks)
         return tree.total()

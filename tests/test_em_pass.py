@@ -31,6 +31,7 @@ from fastgmm._kernels.tiny import MOST
 from fastgmm._kernels.triangular import Triangular
 from fastgmm._stats import SufficientStats, flat_size
 from fastgmm._structures import STRUCTURES, Params, _records
+from fastgmm._threads import Tree
 
 
 class Centred(str):
@@ -106,7 +107,7 @@ def kernel_params(truth, dtype=np.float64):
     return type(made)(*(given(field) for field in made))
 
 
-def run_em(X, params, weights=None, gaps=(), *, garbage=np.nan, offset=0, before=0.0):
+def run_em(X, params, weights=None, gaps=(), *, garbage=np.nan, offset=0, before=0.0, each=None):
     """Run ``em_block`` between zones; return its statistics."""
     k, d = params.means.shape
     scratch, around_scratch = zoned(
@@ -116,10 +117,22 @@ def run_em(X, params, weights=None, gaps=(), *, garbage=np.nan, offset=0, before
         np.full(flat_size(k, d, second_size(params)), before), SENTINEL, offset
     )
     counts = given(np.empty(0) if weights is None else weights, offset)
+    levels = 0 if each is None else max(0, -(-len(X) // each) - 1).bit_length()
+    partial, around_partial = zoned(np.full((levels, flat.size), garbage), SENTINEL, offset)
     with np.errstate(all="ignore"):  # compiled kernels overflow in silence, uncompiled ones do not
-        em_pass.em_block(given(X, offset), params, counts, given(np.array(gaps)), scratch, flat)
+        em_pass.em_block(
+            given(X, offset),
+            params,
+            counts,
+            given(np.array(gaps)),
+            each or len(X),
+            scratch,
+            partial,
+            flat,
+        )
     assert untouched(around_scratch)
     assert untouched(around_flat)
+    assert untouched(around_partial)
     return SufficientStats.from_flat(flat, params.means)
 
 
@@ -204,6 +217,25 @@ def test_em_block_of_a_few_rows(kind, d, k):
 
 
 @pytest.mark.nojit
+def flat_of(stats):
+    return np.concatenate([np.ravel(field) for field in stats[:-1]])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", TYPES)
+def test_em_block_adds_several_blocks_as_the_tree_does(kind, weighted):
+    X, truth = problem(kind, 331, 3, 4)
+    params = kernel_params(truth)
+    weights = np.random.default_rng(1).uniform(0, 2, len(X)) if weighted else None
+    for each in (331, 200, 166, 111, 83, 67, 48, 37):  # 1 to 7 blocks, and 9
+        tree = Tree()
+        for number, start in enumerate(range(0, len(X), each)):
+            part = slice(start, start + each)
+            stats = run_em(X[part], params, weights[part] if weighted else None)
+            tree.add(number, flat_of(stats))
+        assert_array_equal(flat_of(run_em(X, params, weights, each=each)), tree.total())
+
+
 @pytest.mark.parametrize("kind", TYPES)
 def test_em_block_weighs_rows(kind):
     X, truth = problem(kind, 45, 3, 4)
@@ -567,11 +599,15 @@ GUARDED = """
                     rows = fenced(X, at_end, False)
                     scratch = fenced(np.zeros(em_pass.scratch_size(params)), at_end)
                     flat = fenced(np.zeros(flat_size(k, d, second_size(params))), at_end)
+                    partial = fenced(np.zeros((2, flat.size)), at_end)
                     for weights in (np.empty(0), np.ones(n)):
                         weights = fenced(weights, at_end, False)
                         for gap in ([], [-53.0] * k):
                             gaps = fenced(np.array(gap), at_end, False)
-                            em_pass.em_block(rows, params, weights, gaps, scratch, flat)
+                            for each in (n, n // 3 + 1):
+                                em_pass.em_block(
+                                    rows, params, weights, gaps, each, scratch, partial, flat
+                                )
                     for what in range(4):
                         label = what == em_pass.LABEL
                         columns = 1 if what == em_pass.LOG_DENSITY else k

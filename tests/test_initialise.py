@@ -20,8 +20,9 @@ from fastgmm._initialise import (
     sample_rows,
     total_scatter,
 )
+from fastgmm._passes import block_rows
 from fastgmm._rules import MaximumLikelihood
-from fastgmm._sources import ArraySource, block_rows
+from fastgmm._sources import ArraySource
 from fastgmm._structures import STRUCTURES
 from fastgmm._threads import Workers
 

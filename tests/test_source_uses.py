@@ -25,6 +25,7 @@ from fastgmm import (
     GaussianMixtureOutlierDetector,
     select_model,
 )
+from fastgmm._passes import ReducePass
 from fastgmm._sources import ArraySource, StreamSource, _scratch
 from fastgmm._sources._readers import BatchReader
 from fastgmm._stats import SufficientStats
@@ -288,7 +289,7 @@ class TestIncremental:
 
     @pytest.mark.parametrize("n_parts", [1, 2, 3])
     def test_a_part_can_be_read_again(self, n_parts):
-        class Sums:
+        class Sums(ReducePass):
             size = 3
 
             def worker(self):

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from fastgmm import _threads
-from fastgmm._threads import Tree, Workers, available_threads
+from fastgmm._threads import Tree, Workers, available_threads, nodes
 
 pytestmark = pytest.mark.nojit
 
@@ -230,17 +230,32 @@ def test_sums_have_the_same_bits_for_any_number_of_threads(n_blocks):
     rng = np.random.RandomState(0)
 
     def make_worker():
-        def add(number, statistics):
+        def add(blocks, statistics):
             time.sleep(rng.uniform(0, 3e-4))
-            statistics += values[number]
+            statistics += pairwise(values[blocks.start : blocks.stop])
 
         return add
 
     for n_threads in range(1, 8):
         with Workers(n_threads) as workers:
-            for _ in range(2):
-                total = workers.reduce(n_blocks, 3, make_worker)
+            for levels in (0, 1, 4):
+                total = workers.reduce(n_blocks, 3, make_worker, levels)
                 assert_array_equal(total, pairwise(values))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 7])
+@pytest.mark.parametrize("most_levels", [0, 1, 5])
+def test_blocks_are_cut_into_nodes_of_the_tree(n_threads, most_levels):
+    for n_blocks in [*range(1, 40), 1000]:
+        blocks = list(nodes(n_blocks, most_levels, n_threads))
+        assert [number for part in blocks for number in part] == list(range(n_blocks))
+        assert max(map(len, blocks)) <= 1 << most_levels
+        left = n_blocks
+        for part in blocks:
+            assert len(part).bit_count() == 1
+            assert part[0] % len(part) == 0
+            assert len(part) <= max(1, left // n_threads)  # its share of what was left
+            left -= len(part)
 
 
 def test_threads_have_workers_of_their_own():
@@ -358,7 +373,7 @@ def test_teams_work_side_by_side():
     def one_team():
         with Workers(2) as workers:
             total = workers.reduce(
-                40, 3, lambda: lambda number, into: np.add(into, values[number], out=into)
+                40, 3, lambda: lambda blocks, into: np.add(into, values[blocks[0]], out=into)
             )
             results.append(total)
 

@@ -124,19 +124,11 @@ def place_lost(params: Any, active: Array, row: Array, h: Array, i: int, b: int)
             h[p * b + i] = 1.0
 
 
-@entry
-def em_block(
+@device
+def _add_block(
     X: Rows, params: Any, weights: Array, gaps: Array, scratch: Array, statistics: Array
 ) -> None:
-    """Add the statistics of one block of rows.
-
-    X : IN (n, d); params : IN; weights : IN (n,), or (0,) for ones; gaps : IN (K,), by how much
-    less than the best a log2-density counts, or (0,) for all; scratch : WORK; statistics : INOUT
-    flat.
-
-    Where few pairs count, they are listed; each tile tells, and each block begins anew.
-    """
-    use_wide_registers()
+    """Add the statistics of one block of rows; see ``em_block``."""
     n_components, d = params.means.shape
     whole, together = tile_rows(d, params.centres.itemsize), rows_together(params)
     x, whole_h, whole_best, whole_weights, whole_scale, whole_total, everyone, lists, work = (
@@ -179,6 +171,56 @@ def em_block(
     finish_moments(params, work, mass, first, second)
     statistics[0] += likelihood
     statistics[1] += lane_sum(weight)
+
+
+@device
+def _add_last(partial: Array, waiting: int, statistics: Array) -> None:
+    """Add the last of the sums in statistics and partial to the one before: so many are left."""
+    target = statistics
+    if waiting > 1:
+        target = partial[waiting - 2]
+    for i in range(target.shape[0]):
+        target[i] += partial[waiting - 1, i]
+
+
+@entry
+def em_block(
+    X: Rows,
+    params: Any,
+    weights: Array,
+    gaps: Array,
+    each: int,
+    scratch: Array,
+    partial: Array,
+    statistics: Array,
+) -> None:
+    """Add the statistics of one block of rows, or of several, one after the other.
+
+    X : IN (n, d); params : IN; weights : IN (n,), or (0,) for ones; gaps : IN (K,), by how much
+    less than the best a log2-density counts, or (0,) for all; each : rows of a block, the last may
+    have fewer; scratch : WORK; partial : WORK (l, m), for up to 2**l blocks; statistics : INOUT
+    flat (m,).
+
+    Where few pairs count, they are listed; each tile tells, and each block begins anew.  Sums of
+    blocks are added in pairs, then the sums of pairs, and so on.
+    """
+    use_wide_registers()
+    done, waiting = 0, 0
+    for start in range(0, X.shape[0], max(1, each)):
+        target = statistics
+        if waiting > 0:
+            target = partial[waiting - 1]
+            target[:] = 0.0
+        stop = start + each
+        _add_block(X[start:stop], params, weights[start:stop], gaps, scratch, target)
+        done, waiting = done + 1, waiting + 1
+        pairs = done
+        while pairs & 1 == 0:
+            pairs, waiting = pairs >> 1, waiting - 1
+            _add_last(partial, waiting, statistics)
+    while waiting > 1:
+        waiting -= 1
+        _add_last(partial, waiting, statistics)
 
 
 @device

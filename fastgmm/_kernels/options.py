@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 from numba.core.caching import FunctionCache
+from numba.core.runtime import rtsys
 from numba.extending import register_jitable
 
 from .inlining import InliningCompiler
@@ -72,11 +73,15 @@ class _ForgivingCache(FunctionCache):  # type: ignore[misc]
 
     A truncated file raises ``EOFError`` from deep inside Numba (numba#10434), and a folder that
     turns read-only makes the save fail after a good compilation.
+
+    What was compiled is loaded without all that Numba knows of NumPy and Python, which compiling
+    needs, and which takes half of the time.
     """
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            rtsys.initialize(target_context)
+            return self._load_overload(sig, target_context)
         except Exception:  # unpickling damaged bytes may raise anything
             try:
                 self.flush()

@@ -5,7 +5,6 @@ from ._base import (
     PartedSource,
     RowSource,
     UnfitRow,
-    block_rows,
     check_any_weight,
     check_weights_of_rows,
 )
@@ -22,7 +21,6 @@ __all__ = [
     "RowSource",
     "StreamSource",
     "UnfitRow",
-    "block_rows",
     "check_any_weight",
     "check_weights_of_rows",
     "is_dask",

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .._passes import NO_WEIGHTS, Block, ReducePass, RowMap
-from .._threads import Workers
-from ._base import UnfitRow, block_rows, check_fit, even_ranges, read_dtype, sum_weights
+from .._passes import NO_WEIGHTS, Block, ReducePass, RowMap, block_rows
+from .._threads import Workers, nodes
+from ._base import UnfitRow, check_fit, even_ranges, read_dtype, sum_weights
 
 Array = NDArray[np.float64]
 
@@ -64,22 +64,20 @@ class ArraySource:
         starts = range(0, self.n_rows, self._rows)
         return sum_weights(weights[a : a + self._rows] for a in starts) / self.n_counted
 
-    def block(self, number: int, together: int = 1) -> Block:
-        """Return one block, or several as one; the first time, see that its rows are finite."""
-        size = self._rows * together
-        start = number * size
+    def block(self, number: int, count: int = 1) -> Block:
+        """Return one block, or the rows of several; the first time, see that they are finite."""
+        size, start = self._rows * count, self._rows * number
         part = self._X[start : start + size]
         rows = np.ascontiguousarray(part, dtype=self.dtype).view(np.ndarray)
         rows.flags.writeable = False
-        first = number * together
-        for checked in range(first, min(first + together, self.n_blocks)):
+        for checked in range(number, min(number + count, self.n_blocks)):
             if not self._checked[checked]:
-                offset = (checked - first) * self._rows
+                offset = (checked - number) * self._rows
                 check_fit(rows[offset : offset + self._rows], start + offset, self.limit)
                 self._checked[checked] = 1
         if self.weights is None:
-            return Block(rows, NO_WEIGHTS, start, number)
-        return Block(rows, self.weights[start : start + size], start, number)
+            return Block(rows, NO_WEIGHTS, start, number, self._rows)
+        return Block(rows, self.weights[start : start + size], start, number, self._rows)
 
     def blocks(self) -> Iterator[Block]:
         """Return all rows in order, one block at a time."""
@@ -95,14 +93,14 @@ class ArraySource:
         def make_worker() -> Any:
             add = task.worker()
 
-            def run(place: int, statistics: Array) -> None:
-                block = self.block(numbers[place], together)
+            def run(places: range, statistics: Array) -> None:
+                block = self.block(numbers[places[0]] * together, len(places) * together)
                 add(block, statistics)
                 self._workers.done(block.where.stop, self.n_rows)
 
             return run
 
-        return self._workers.reduce(len(numbers), task.size, make_worker)
+        return self._workers.reduce(len(numbers), task.size, make_worker, task.levels)
 
     def parts(self, n_parts: int) -> Generator["ArrayPart", None, None]:
         """Yield all rows in so many parts of even size."""
@@ -116,13 +114,14 @@ class ArraySource:
         def make_worker() -> Any:
             write = task.worker()
 
-            def run(number: int) -> None:
-                block = self.block(number)
+            def run(blocks: range) -> None:
+                block = self.block(blocks[0], len(blocks))
                 write(block, out[block.where])
 
             return run
 
-        self._workers.run(self.n_blocks, make_worker)
+        shares = nodes(self.n_blocks, task.levels, self._workers.n_threads)
+        self._workers.share(shares, make_worker, most=self.n_blocks)
         return out
 
     def take(self, index: NDArray[np.int64]) -> Array:

@@ -13,8 +13,6 @@ from .._passes import Block, ReducePass, RowMap
 
 Array = NDArray[np.float64]
 
-_MAX_BLOCK, _MIN_BLOCK, _BLOCK_ENTRIES = 8192, 1024, 1 << 17
-
 
 class UnfitRow(ValueError):
     """A row holds NaN, an infinity, or a number too large to be squared and summed up."""
@@ -22,11 +20,6 @@ class UnfitRow(ValueError):
     def __init__(self, row: int, column: int, value: float) -> None:
         super().__init__(row, column, value)
         self.row, self.column, self.value = row, column, value
-
-
-def block_rows(n_features: int) -> int:
-    """Return the rows of a block: the same for every local source, so that results repeat."""
-    return min(_MAX_BLOCK, max(_MIN_BLOCK, _BLOCK_ENTRIES // n_features))
 
 
 def even_ranges(n_items: int, n_parts: int) -> list[range]:

@@ -13,12 +13,12 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from .._passes import Block, BlockReducer, ReducePass, RowMap
+from .._passes import Block, BlockReducer, ReducePass, RowMap, block_rows
 from .._threads import Workers
 from . import _dask_tasks as tasks
 from . import _scratch
 from ._array import ArraySource
-from ._base import UnfitRow, block_rows, check_any_weight, check_fit, sum_weights
+from ._base import UnfitRow, check_any_weight, check_fit, sum_weights
 from ._dask_engine import Engine, Graph
 from ._dask_rows import DaskRows
 from ._dask_tasks import Chunk, Picked, Size, Unfit
@@ -301,7 +301,7 @@ class DaskSource:
         return self._engine.compute(graph, keys)
 
 
-class _Look:
+class _Look(ReducePass):
     """A pass that gathers nothing: rows are checked on the way."""
 
     size = 1

@@ -82,18 +82,3 @@ class ReadAhead(Generic[T]):
             if not self._stopped:
                 self._ready.append(item)
                 self._changed.notify_all()
-
-
-class Shared(Generic[T]):
-    """An iterator that several threads may ask for the next item."""
-
-    def __init__(self, items: Iterator[T]) -> None:
-        self._items = items
-        self._lock = threading.Lock()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T:
-        with self._lock:
-            return next(self._items)

@@ -8,19 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._passes import NO_WEIGHTS, Block, ReducePass, RowMap
+from .._passes import NO_WEIGHTS, Block, ReducePass, RowMap, block_rows
 from .._threads import Tree, Workers
 from . import _scratch
 from ._array import ArrayPart, ArraySource
 from ._base import (
-    block_rows,
     check_any_weight,
     check_fit,
     check_weights_of_rows,
     even_ranges,
 )
 from ._gather import gathered
-from ._readahead import ReadAhead, Shared
+from ._readahead import ReadAhead
 from ._readers import Reader
 from ._tally import Tally, Totals
 
@@ -270,7 +269,7 @@ class StreamSource:
 
             return run
 
-        self._workers.share(Shared(blocks), make, abandon=abandon)
+        self._workers.share(blocks, make, abandon=abandon)
 
     def _check(self, block: Block) -> None:
         if not self._checked:
