@@ -164,7 +164,7 @@ def test_every_variant_is_cached():
     fit_everything()
     for entry in entries().values():
         for variant in entry.variants.values():
-            assert isinstance(variant._cache, options._ForgivingCache)
+            assert isinstance(variant._cache, options.KernelCache)
             assert variant.stats.cache_path
 
 
@@ -298,7 +298,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch):
     def refuse(*args):
         raise RuntimeError("no locator available")
 
-    monkeypatch.setattr(options, "_ForgivingCache", refuse)
+    monkeypatch.setattr(options, "KernelCache", refuse)
     dispatcher = options._cached(lambda x: x + 1)
     assert dispatcher(1) == 2
 

@@ -18,10 +18,9 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache
-from numba.core.runtime import rtsys
 from numba.extending import register_jitable
 
+from .caching import KernelCache
 from .inlining import InliningCompiler
 
 # contract and reassoc make FMAs and vectorised sums possible, nsz and arcp are free riders.
@@ -68,34 +67,6 @@ def _sources_digest() -> str:
 _DIGEST = _sources_digest()
 
 
-class _ForgivingCache(FunctionCache):  # type: ignore[misc]
-    """Numba's disk cache, for which a damaged file or a full disk means "compile", not "fail".
-
-    A truncated file raises ``EOFError`` from deep inside Numba (numba#10434), and a folder that
-    turns read-only makes the save fail after a good compilation.
-
-    What was compiled is loaded without all that Numba knows of NumPy and Python, which compiling
-    needs, and which takes half of the time.
-    """
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            rtsys.initialize(target_context)
-            return self._load_overload(sig, target_context)
-        except Exception:  # unpickling damaged bytes may raise anything
-            try:
-                self.flush()
-            except OSError:
-                self.disable()
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            super().save_overload(sig, data)
-        except (OSError, EOFError):
-            self.disable()
-
-
 def _jit(function: Callable[..., Any], fastmath: frozenset[str], options: dict[str, Any]) -> Any:
     return numba.njit(fastmath=set(fastmath), **options)(function)
 
@@ -128,7 +99,7 @@ def _cached(function: Callable[..., Any]) -> Any:
     if CACHE_WANTED and not JIT_DISABLED:
         # Where no folder is writable, compile anew in each process rather than fail.
         with contextlib.suppress(RuntimeError):
-            dispatcher._cache = _ForgivingCache(dispatcher.py_func)
+            dispatcher._cache = KernelCache(dispatcher.py_func)
     return dispatcher
 
 
