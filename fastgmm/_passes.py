@@ -10,10 +10,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ._kernels import em_pass, labelled, lloyd
+from ._kernels import em_pass, labelled, lloyd, seeding
+from ._kernels.chosen import scratch_for
 from ._kernels.em_pass import COMPONENT_LOG_DENSITIES, LABEL, LOG_DENSITY, PROBABILITIES
 from ._kernels.kinds import KernelParams, moments_params, second_size
-from ._kernels.lloyd import Candidates, Centres, MovingCentres
+from ._kernels.lloyd import Centres, MovingCentres
+from ._kernels.seeding import Candidates
 from ._stats import flat_size
 
 Array = NDArray[np.float64]
@@ -234,13 +236,13 @@ class SeedPass(ReducePass):
         self.size = len(candidates.means)
 
     def worker(self) -> BlockReducer:
-        scratch = lloyd.scratch_for(self.candidates.means.shape[1])
+        scratch = scratch_for(self.candidates.means.shape[1])
 
         def run(block: Block, statistics: Array) -> None:
             first = block.start // self.stretch
             count = (len(block.rows) + self.stretch - 1) // self.stretch
             sums = np.empty((count, self.size))
-            lloyd.seed_block(
+            seeding.seed_block(
                 block.rows,
                 self.candidates,
                 block.weights,
@@ -274,7 +276,7 @@ class AssignPass(ReducePass):
         self.size = 1 + k * (4 + d)
 
     def worker(self) -> BlockReducer:
-        scratch = lloyd.scratch_for(self.centres.means.shape[1])
+        scratch = scratch_for(self.centres.means.shape[1])
 
         def run(block: Block, statistics: Array) -> None:
             lloyd.assign_block(

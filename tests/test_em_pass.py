@@ -566,7 +566,7 @@ def test_a_tile_of_any_number_of_rows_is_one_of_whole_registers(kind, d, dtype):
 GUARDED = """
     import ctypes, mmap
     import numpy as np
-    from fastgmm._kernels import em_pass, lloyd
+    from fastgmm._kernels import em_pass
     from fastgmm._kernels.kinds import second_size
     from fastgmm._stats import flat_size
     from test_em_pass import TYPES, kernel_params, problem

@@ -26,11 +26,12 @@ from fastgmm._kernels import (
     pruned,
     pruned_tiles,
     reaches,
+    seeding,
 )
 
 PACKAGE = Path(fastgmm.__file__).parent
 KERNELS = sorted(PACKAGE.glob("_kernels/*.py"))
-MODULES = (bounds, em_pass, finite, lloyd, pruned, pruned_tiles, reaches)
+MODULES = (bounds, em_pass, finite, lloyd, pruned, pruned_tiles, reaches, seeding)
 jit_only = pytest.mark.skipif(options.JIT_DISABLED, reason="nothing is compiled")
 
 
@@ -173,7 +174,7 @@ REPORT = """
     sys.path[:0] = {path!r}
     import numpy as np
     from fastgmm import GaussianMixture
-    from fastgmm._kernels import bounds, em_pass, finite, lloyd, options, pruned
+    from fastgmm._kernels import bounds, em_pass, finite, lloyd, options, pruned, seeding
 
     warnings.simplefilter("ignore")
     X = np.random.RandomState(0).standard_normal((999, 5)) + 3.0 * (np.arange(999) % 2)[:, None]
@@ -205,7 +206,7 @@ REPORT = """
         step(kind)
     variants = {{
         variant.__name__: variant
-        for module in (em_pass, finite, lloyd)
+        for module in (em_pass, finite, lloyd, seeding)
         for entry in vars(module).values() if isinstance(entry, options.Entry)
         for variant in entry.variants.values()
     }}

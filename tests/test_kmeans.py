@@ -134,11 +134,16 @@ def test_many_blocks_go_to_a_thread_at_once(source_of, monkeypatch, weighted):
     assert_array_equal(got.labels, sklearn_kmeans(X, 5, 1, weights).labels_)
 
 
-def test_labels_of_many_blocks_are_scikit_learns(source_of):
-    X = synthetic(20_000)
-    expected = sklearn_kmeans(X, 4, 0)
-    got = kmeans(source_of(X), 4, np.random.RandomState(0))
-    assert_array_equal(got.labels, expected.labels_)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 9])
+def test_labels_of_many_blocks_are_scikit_learns(source_of, d, weighted):
+    """Of which some rows are read, in any number, in tiles that are full or not."""
+    X = synthetic(20_000, d, 7)
+    weights = np.random.RandomState(0).uniform(size=len(X)) if weighted else None
+    for random_state in range(3):
+        expected = sklearn_kmeans(X, 7, random_state, weights)
+        got = kmeans(source_of(X, weights), 7, np.random.RandomState(random_state))
+        assert_array_equal(got.labels, expected.labels_)
 
 
 @pytest.mark.parametrize("k", [3, 6])

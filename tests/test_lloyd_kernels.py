@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastgmm._kernels import lloyd
+from fastgmm._kernels import chosen, lloyd, seeding
 from fastgmm._kernels.kinds import moments_params
 from fastgmm._kernels.labelled import labelled_products_block, scratch_for
 from fastgmm._kernels.lloyd import Centres
+from fastgmm._kernels.scaled import ABREAST
+from fastgmm._kernels.tile import tile_rows
 from fastgmm._stats import SufficientStats, flat_size
 
 pytestmark = pytest.mark.nojit
@@ -65,10 +67,10 @@ def square_distances(X, centres):
 
 def zoned_scratch(zoned, d):
     """Scratch between zones, full of what must not be read before it is written."""
-    scratch = lloyd.scratch_for(d)
+    scratch = chosen.scratch_for(d)
     for array in scratch[:2]:
         array[...] = np.nan
-    return lloyd.Scratch(*map(zoned, scratch))
+    return chosen.Scratch(*map(zoned, scratch))
 
 
 def nearest_seeds(X, seeds):
@@ -99,9 +101,9 @@ def test_seed_block_takes_a_seed_in_and_tries_candidates(n, d, k, apart, dtype):
         zoned = Zoned()
         closest, labels = zoned(before), zoned(numbers)
         potentials = zoned(np.full((len(starts), k), np.nan))
-        candidates = lloyd.Candidates(tried.means, reach)
+        candidates = seeding.Candidates(tried.means, reach)
         scratch = zoned_scratch(zoned, d)
-        lloyd.seed_block(
+        seeding.seed_block(
             X, candidates, given(weights), 3, closest, labels, scratch, stretch, potentials
         )
         zoned.check()
@@ -209,6 +211,34 @@ def test_rows_that_are_not_read_keep_the_nearest_centre(n, d, k, scale):
         others = [np.delete(length, i).max(initial=0.0) for i in range(k)]
         travelled = travelled + length + others
     assert skipped > 0
+
+
+@pytest.mark.parametrize("d", [2, 5])
+def test_a_gap_does_not_make_up_for_a_row_that_is_repeated(d):
+    """Rows that are read fill one tile but for some that are repeated: as many are left out."""
+    b = tile_rows(d)
+    n = 16 * b  # so few of which that not all are read
+    X, centres = problem(n, d, 3)
+    read = np.zeros(n, dtype=bool)
+    read[:b] = True
+    read[5 : 5 + ABREAST // 2] = False
+    squares = square_distances(X, centres.means)
+
+    limits, labels = np.where(read, -1.0, 1.0), np.full(n, 2, np.int32)
+    assign(X, moving(centres.means), labels, limits)
+    assert_array_equal(labels, np.where(read, squares.argmin(axis=1), 2))
+
+    closest, nearest = np.where(read, np.inf, 0.5), np.zeros(n, np.int32)
+    candidates = seeding.Candidates(centres.means, given(np.ones(1)))
+    potentials = np.zeros((1, 3))
+    scratch = chosen.scratch_for(d)
+    seeding.seed_block(
+        X, candidates, given(np.empty(0)), 7, closest, nearest, scratch, n, potentials
+    )
+    assert_array_equal(nearest, np.where(read, 7, 0))
+    assert_allclose(closest, np.where(read, squares[:, 0], 0.5), rtol=1e-13)
+    of_read = np.minimum(squares[:, :1], squares)[read].sum(axis=0)
+    assert_allclose(potentials[0], of_read + 0.5 * (n - read.sum()), rtol=1e-13)
 
 
 def test_assign_block_gives_a_tie_to_the_first():

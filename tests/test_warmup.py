@@ -11,13 +11,13 @@ import numpy as np
 import fastgmm
 import fastgmm._kmeans as start
 import fastgmm._sources._array as source
-from fastgmm._kernels import em_pass, lloyd, pruned_tiles
+from fastgmm._kernels import em_pass, lloyd, pruned_tiles, seeding
 
 source.block_rows = start.block_rows = lambda n_features: 10  # several go to a thread at once
 fastgmm.warmup([{kind!r}], [{dtype!r}])
 variants = [
     variant
-    for module in (em_pass, lloyd, pruned_tiles)
+    for module in (em_pass, lloyd, pruned_tiles, seeding)
     for entry in vars(module).values()
     for variant in getattr(entry, "variants", {{}}).values()
 ]
@@ -28,7 +28,7 @@ model = fastgmm.GaussianMixture(3, covariance_type={kind!r}, random_state=0).fit
 model.predict_proba(X), model.score(X), model.mahalanobis(X)
 after = {{
     variant: len(variant.overloads)
-    for module in (em_pass, lloyd, pruned_tiles)
+    for module in (em_pass, lloyd, pruned_tiles, seeding)
     for entry in vars(module).values()
     for variant in getattr(entry, "variants", {{}}).values()
 }}
