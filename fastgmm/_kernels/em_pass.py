@@ -25,6 +25,7 @@ from .kinds import (
     rows_together,
     work_size,
 )
+from .loading import prefetch_stretch
 from .lists import exponentiate_listed, list_pairs
 from .options import device, entry, shared
 from .simd import LANES, lane_sum, load, splat, store, use_wide_registers, where_less
@@ -125,6 +126,14 @@ def place_lost(params: Any, active: Array, row: Array, h: Array, i: int, b: int)
 
 
 @device
+def _ask_for(X: Rows, start: int, part: int, rows: int) -> None:
+    """Ask for a part of the rows of the next tile: of all at once some would have to wait."""
+    n, d = X.shape
+    first, last = start + part * rows // 4, start + (part + 1) * rows // 4
+    prefetch_stretch(X.reshape(n * d), min(first, n) * d, min(last, n) * d)
+
+
+@device
 def _add_block(
     X: Rows, params: Any, weights: Array, gaps: Array, scratch: Array, statistics: Array
 ) -> None:
@@ -144,11 +153,15 @@ def _add_block(
         b = (rows + together - 1) // together * together  # fewer rows in the last tile
         h, best, tile_weights = whole_h[: n_components * b], whole_best[:b], whole_weights[:b]
         scale, total = whole_scale[:b], whole_total[:b]
+        ahead = start + whole
         load_tile(X, start, b, x)
         load_weights(weights, start, rows, tile_weights)
         begin_tile(params, x, b, work)
+        _ask_for(X, ahead, 0, whole)
         log2_densities(params, everyone, x, h, work)
+        _ask_for(X, ahead, 1, whole)
         find_best(h, best)
+        _ask_for(X, ahead, 2, whole)
         few, wait = False, wait - 1
         if most > 0.0 and wait < 0:
             few = list_pairs(h, best, gaps, everyone, lists, counts) <= most * h.shape[0]
@@ -164,6 +177,7 @@ def _add_block(
         else:
             likelihood += sum_weighted_log_densities(best, total, tile_weights)
         weight = add_all(weight, tile_weights)
+        _ask_for(X, ahead, 3, whole)
         if few:
             add_listed(params, lists, counts, h, scale, work)
         else:

@@ -245,6 +245,29 @@ def prefetch_rows(typingctx: Any, data: Any, index: Any, start: Any, stop: Any, 
     return types.void(data, index, k, k, k), codegen
 
 
+def _prefetch_stretch(data: Array, start: int, stop: int) -> None:
+    pass
+
+
+@vector_intrinsic(_prefetch_stretch)
+def prefetch_stretch(typingctx: Any, data: Any, start: Any, stop: Any) -> Any:
+    """Ask for ``data[start:stop]``."""
+    width = data.dtype.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        emit = Emitter(context, builder)
+        source, (_, start, stop) = emit.array(sig.args[0], args[0]), args
+
+        def ask(i: Any, _: Any) -> Any:
+            emit.prefetch(source, builder.add(start, i))
+            return []
+
+        emit.loop(builder.sub(stop, start), [], ask, step=64 // width, unrolled=False)
+        return context.get_dummy_value()
+
+    return types.void(data, types.intp, types.intp), codegen
+
+
 @device
 def gather_rows(data: Array, index: Indices, n: int, d: int, x: Array, stride: int) -> None:
     """Transpose n rows, a multiple of the lanes, numbered by ``index``: ``x[stride*j + i]``."""
