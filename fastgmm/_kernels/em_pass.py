@@ -25,8 +25,8 @@ from .kinds import (
     rows_together,
     work_size,
 )
-from .loading import prefetch_stretch
 from .lists import exponentiate_listed, list_pairs
+from .loading import prefetch_stretch
 from .options import device, entry, shared
 from .simd import LANES, lane_sum, load, splat, store, use_wide_registers, where_less
 from .tile import (

@@ -236,10 +236,13 @@ def _largest_eigenvalue(matrix: Array, square: Array) -> float:
         if step == 4 or not 0.0 < trace < np.inf:
             break
         for i in range(d):
+            for j in range(d):
+                matrix[i, j] /= trace
+        for i in range(d):
             for j in range(i + 1):
                 total = 0.0
                 for m in range(d):
-                    total += (matrix[i, m] / trace) * (matrix[j, m] / trace)
+                    total += matrix[i, m] * matrix[j, m]
                 square[i, j] = total
                 square[j, i] = total
         for i in range(d):
