@@ -51,9 +51,9 @@ _NO_OUT = np.empty((0, 1))
 _NO_LONG_LABELS = np.empty(0, np.int64)
 
 _MAX_BLOCK, _MIN_BLOCK, _BLOCK_ENTRIES = 8192, 1024, 1 << 17
-# Beginning with a block costs as much as some thousand numbers of pairs of rows and components.
-# With so many of them it does not count, and they take a few milliseconds.
-_MOST_WORK = 1 << 24
+# Beginning with a block takes some ten microseconds.  With so many features of pairs of rows and
+# components, which take a few milliseconds, that does not count.
+_MOST_WORK, _MOST_LEVELS = 1 << 24, 4
 
 
 def block_rows(n_features: int) -> int:
@@ -64,7 +64,7 @@ def block_rows(n_features: int) -> int:
 def _levels(n_components: int, n_features: int) -> int:
     """Return how many levels of the tree to do at once."""
     work = n_components * block_rows(n_features) * n_features
-    return max(1, _MOST_WORK // work).bit_length() - 1
+    return min(_MOST_LEVELS, max(1, _MOST_WORK // work).bit_length() - 1)
 
 
 class Block(NamedTuple):

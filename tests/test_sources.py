@@ -23,6 +23,7 @@ from row_sources import (
 
 from fastgmm import Batches, GaussianMixture, Parquet
 from fastgmm.__main__ import main
+from fastgmm._passes import ReducePass
 from fastgmm._sources import ArraySource, StreamSource, _scratch
 from fastgmm._sources._readers import BatchReader
 from fastgmm._threads import Workers
@@ -143,6 +144,30 @@ def test_given_starts_need_no_pass_of_their_own():
     model = fit(Batches(make, n_rows=N), **given)
     assert_same(model, fit(rows(), **given))
     assert len(calls) == 1 + 3  # a look at the first batch, and an iteration each
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_thread_gets_many_blocks_at_once_unless_they_are_copied(copied, monkeypatch):
+    monkeypatch.setattr("fastgmm._sources._array.block_rows", lambda n_features: 10)
+
+    class Lengths(ReducePass):
+        size, levels = 1, 3
+
+        def worker(self):
+            def run(block, statistics):
+                assert block.each == 10
+                lengths.append(len(block.rows))
+                statistics += len(block.rows)
+
+            return run
+
+    lengths = []
+    X = np.random.default_rng(0).normal(size=(205, 2))
+    with Workers(1) as workers:
+        source = ArraySource(np.asfortranarray(X) if copied else X, workers)
+        assert source.reduce(Lengths()) == len(X)
+    assert sorted(lengths) == ([5] + 20 * [10] if copied else [5, 40, 80, 80])
 
 
 def test_sources_answer_the_same_questions():

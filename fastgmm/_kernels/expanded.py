@@ -52,7 +52,9 @@ def expand(params: Scaled, offsets: Array, squares: Array) -> Expanded:
     constants = (params.constants - 0.5 * squares)[:, None]
     parts = (constants, params.precisions * offsets, -0.5 * params.precisions)
     coefficients = np.ascontiguousarray(LOG2_E * np.concatenate(parts, axis=1))
-    whitening = np.pad(params.factor, ((0, 0), (1, 0))) if params.factor.size else params.factor
+    rows, columns = params.factor.shape
+    whitening = np.zeros((rows, columns + 1 if rows else 0))
+    whitening[:, 1:] = params.factor
     for array in (whitening, coefficients):
         array.flags.writeable = False
     return Expanded(*params, whitening=whitening, coefficients=coefficients)

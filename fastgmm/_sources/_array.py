@@ -42,6 +42,7 @@ class ArraySource:
         self._X = X
         self._rows = block_rows(self.n_features)
         self.n_blocks = -(-self.n_rows // self._rows)
+        self._copied = not X.flags.c_contiguous or X.dtype != self.dtype
         checked = checked or X.dtype.kind in "iub"
         self._checked = bytearray(b"\x01" if checked else b"\x00") * self.n_blocks
 
@@ -100,7 +101,12 @@ class ArraySource:
 
             return run
 
-        return self._workers.reduce(len(numbers), task.size, make_worker, task.levels)
+        levels = self._levels(task)
+        return self._workers.reduce(len(numbers), task.size, make_worker, levels)
+
+    def _levels(self, task: ReducePass | RowMap) -> int:
+        """Return how many levels of the tree a thread does at once; what is copied takes memory."""
+        return 0 if self._copied else task.levels
 
     def parts(self, n_parts: int) -> Generator["ArrayPart", None, None]:
         """Yield all rows in so many parts of even size."""
@@ -120,7 +126,7 @@ class ArraySource:
 
             return run
 
-        shares = nodes(self.n_blocks, task.levels, self._workers.n_threads)
+        shares = nodes(self.n_blocks, self._levels(task), self._workers.n_threads)
         self._workers.share(shares, make_worker, most=self.n_blocks)
         return out
 
