@@ -51,9 +51,9 @@ _NO_OUT = np.empty((0, 1))
 _NO_LONG_LABELS = np.empty(0, np.int64)
 
 _MAX_BLOCK, _MIN_BLOCK, _BLOCK_ENTRIES = 8192, 1024, 1 << 17
-# Beginning with a block takes some ten microseconds.  With so many features of pairs of rows and
-# components, which take a few milliseconds, that does not count.
-_MOST_WORK, _MOST_LEVELS = 1 << 24, 4
+# Beginning with a block takes some ten microseconds.  Adding so many numbers to the sums, one for
+# each row and each of the statistics, takes some milliseconds: beside that it does not count.
+_MOST_WORK, _MOST_LEVELS = 1 << 26, 4
 
 
 def block_rows(n_features: int) -> int:
@@ -61,9 +61,15 @@ def block_rows(n_features: int) -> int:
     return min(_MAX_BLOCK, max(_MIN_BLOCK, _BLOCK_ENTRIES // n_features))
 
 
-def _levels(n_components: int, n_features: int) -> int:
+def _size_of(params: KernelParams) -> int:
+    """Return the length of the flat statistics of an E and M step."""
+    n_components, d = params.means.shape
+    return flat_size(n_components, d, second_size(params))
+
+
+def _levels(params: KernelParams) -> int:
     """Return how many levels of the tree to do at once."""
-    work = n_components * block_rows(n_features) * n_features
+    work = _size_of(params) * block_rows(params.means.shape[1])
     return min(_MOST_LEVELS, max(1, _MOST_WORK // work).bit_length() - 1)
 
 
@@ -74,7 +80,7 @@ class Block(NamedTuple):
     weights: Array  # (n,), or (0,) when every row counts once
     start: int  # number of the first row
     number: int  # of the block, or of the first one
-    each: int = 0  # rows of a block, if these are the rows of several
+    each: int = 0  # rows of one block, of which there may be several; or 0: there is one
 
     @property
     def where(self) -> slice:
@@ -119,9 +125,8 @@ class EMPass(ReducePass):
     def __init__(self, params: KernelParams, gaps: Array = NO_GAPS) -> None:
         self.params = params
         self.gaps = gaps  # by how much less than the best a log2-density counts: (K,), or (0,)
-        n_components, d = params.means.shape
-        self.size = flat_size(n_components, d, second_size(params))
-        self.levels = _levels(n_components, d)
+        self.size = _size_of(params)
+        self.levels = _levels(params)
 
     def worker(self) -> BlockReducer:
         scratch = np.empty(em_pass.scratch_size(self.params))
@@ -368,7 +373,7 @@ class MapPass(RowMap):
         wide = what in (PROBABILITIES, COMPONENT_LOG_DENSITIES) and function is None
         self.columns = (len(params.means),) if wide else ()
         if function is None and self.dtype.itemsize == 8:  # or it needs room for each row
-            self.levels = _levels(*params.means.shape)
+            self.levels = _levels(params)
 
     def worker(self) -> Callable[[Block, NDArray[Any]], None]:
         scratch = np.empty(em_pass.scratch_size(self.params))

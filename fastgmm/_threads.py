@@ -104,14 +104,15 @@ class Tree:
             level, index = level + 1, index >> 1
 
     def adder(
-        self, size: int, worker: Callable[[T, Array], None], number_of: Callable[[T], int]
+        self, size: int, worker: Callable[[T, Array], None], blocks_of: Callable[[T], range]
     ) -> Callable[[T], None]:
         """Return a worker that adds the statistics another gathers from each item."""
 
         def add(item: T) -> None:
             statistics = self.buffer(size)
             worker(item, statistics)
-            self.add(number_of(item), statistics)
+            blocks = blocks_of(item)
+            self.add(blocks[0], statistics, len(blocks))
 
         return add
 
@@ -255,15 +256,8 @@ class Workers:
             return statistics
         tree = Tree()
 
-        def make_adder() -> Callable[[range], None]:
-            worker = make_worker()
-
-            def add(blocks: range) -> None:
-                statistics = tree.buffer(size)
-                worker(blocks, statistics)
-                tree.add(blocks[0], statistics, len(blocks))
-
-            return add
-
-        self.share(nodes(n_blocks, levels, self.n_threads), make_adder, most=n_blocks)
+        shares = nodes(n_blocks, levels, self.n_threads)
+        self.share(
+            shares, lambda: tree.adder(size, make_worker(), lambda blocks: blocks), most=n_blocks
+        )
         return tree.total()

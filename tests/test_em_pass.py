@@ -136,6 +136,10 @@ def run_em(X, params, weights=None, gaps=(), *, garbage=np.nan, offset=0, before
     return SufficientStats.from_flat(flat, params.means)
 
 
+def flat_of(stats):
+    return np.concatenate([np.ravel(field) for field in stats[:-1]])
+
+
 def run_map(X, params, what, *, garbage=np.nan, offset=0):
     """Run ``map_block`` between zones; return what it writes."""
     k = len(params.means)
@@ -217,10 +221,6 @@ def test_em_block_of_a_few_rows(kind, d, k):
 
 
 @pytest.mark.nojit
-def flat_of(stats):
-    return np.concatenate([np.ravel(field) for field in stats[:-1]])
-
-
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", TYPES)
 def test_em_block_adds_several_blocks_as_the_tree_does(kind, weighted):
@@ -236,6 +236,7 @@ def test_em_block_adds_several_blocks_as_the_tree_does(kind, weighted):
         assert_array_equal(flat_of(run_em(X, params, weights, each=each)), tree.total())
 
 
+@pytest.mark.nojit
 @pytest.mark.parametrize("kind", TYPES)
 def test_em_block_weighs_rows(kind):
     X, truth = problem(kind, 45, 3, 4)
@@ -599,12 +600,12 @@ GUARDED = """
                     rows = fenced(X, at_end, False)
                     scratch = fenced(np.zeros(em_pass.scratch_size(params)), at_end)
                     flat = fenced(np.zeros(flat_size(k, d, second_size(params))), at_end)
-                    partial = fenced(np.zeros((2, flat.size)), at_end)
+                    partial = fenced(np.zeros((2, flat.size)), at_end)  # of 4 blocks
                     for weights in (np.empty(0), np.ones(n)):
                         weights = fenced(weights, at_end, False)
                         for gap in ([], [-53.0] * k):
                             gaps = fenced(np.array(gap), at_end, False)
-                            for each in (n, n // 3 + 1):
+                            for each in (n, -(-n // 4)):
                                 em_pass.em_block(
                                     rows, params, weights, gaps, each, scratch, partial, flat
                                 )

@@ -213,6 +213,32 @@ def test_rows_that_are_not_read_keep_the_nearest_centre(n, d, k, scale):
     assert skipped > 0
 
 
+@pytest.mark.parametrize("listed", [0.3, 0.59, 0.61, 0.8])
+@pytest.mark.parametrize(("n", "d"), [(33, 3), (3073, 2), (7001, 5)])
+def test_seed_block_of_rows_of_which_some_are_passed_by(n, d, listed):
+    """Where most are listed all are read, those that are passed by among them."""
+    rng = np.random.RandomState(n)
+    X, tried = problem(n, d, 4)
+    squares = square_distances(X, tried.means)
+    near = np.minimum(0.4, 0.9 * squares.min(axis=1))
+    before = np.where(rng.uniform(size=n) < listed, 1e3, near)
+    after = np.minimum(before, squares[:, 0])
+    nearest = np.minimum(after[:, None], squares)
+    candidates = seeding.Candidates(tried.means, given(np.array([0.5])))
+    starts = np.arange(0, n, 2500)
+    for weights in weightings(n):
+        closest, labels = before.copy(), np.zeros(n, np.int32)
+        potentials = np.full((len(starts), 4), np.nan)
+        scratch = chosen.scratch_for(d)
+        seeding.seed_block(
+            X, candidates, given(weights), 7, closest, labels, scratch, 2500, potentials
+        )
+        w = weights if weights.size else np.ones(n)
+        assert_allclose(closest, after, rtol=1e-13)
+        assert_array_equal(labels, np.where(squares[:, 0] < before, 7, 0))
+        assert_allclose(potentials, np.add.reduceat(w[:, None] * nearest, starts), rtol=1e-12)
+
+
 @pytest.mark.parametrize("d", [2, 5])
 def test_a_gap_does_not_make_up_for_a_row_that_is_repeated(d):
     """Rows that are read fill one tile but for some that are repeated: as many are left out."""

@@ -167,6 +167,9 @@ def test_a_thread_gets_many_blocks_at_once_unless_they_are_copied(copied, monkey
     with Workers(1) as workers:
         source = ArraySource(np.asfortranarray(X) if copied else X, workers)
         assert source.reduce(Lengths()) == len(X)
+        assert max(lengths) == 10  # rows are checked on the way
+        lengths.clear()
+        assert source.reduce(Lengths()) == len(X)
     assert sorted(lengths) == ([5] + 20 * [10] if copied else [5, 40, 80, 80])
 
 

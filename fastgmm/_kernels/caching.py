@@ -39,7 +39,10 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
         """Return what was compiled for a signature, or None."""
         try:
             rtsys.initialize(target_context)
-            return self._load_overload(sig, target_context)
+            found = None  # if another process is at it
+            with self._guard_against_spurious_io_errors():
+                found = self._load_overload(sig, target_context)
+            return found
         except Exception:  # unpickling damaged bytes may raise anything
             try:
                 self.flush()

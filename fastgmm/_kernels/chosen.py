@@ -60,7 +60,7 @@ def without_gaps(tile: Indices, rows: int) -> bool:
 
 
 @device
-def load_tile(data: Array, tile: Indices, rows: int, d: int, x: Array, b: int) -> None:
+def load_chosen(data: Array, tile: Indices, rows: int, d: int, x: Array, b: int) -> None:
     """Transpose a tile of rows into x."""
     if d <= FEW and rows == b and without_gaps(tile, rows):
         load_few(data, int(tile[0]), d, x, b)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, Indices, Labels, Rows
-from .chosen import filled_up, list_all, load_tile, look_up
+from .chosen import filled_up, list_all, load_chosen, look_up
 from .loading import prefetch_rows
 from .options import device, entry
 from .scaled import ABREAST, squares_abreast
@@ -150,7 +150,7 @@ def assign_block(
         for place in range(0, filled.shape[0], b):
             rows = min(b, listed - place)
             tile, ahead = filled[place : place + b], filled[place + b : place + 2 * b]
-            load_tile(data, tile, rows, d, x, b)
+            load_chosen(data, tile, rows, d, x, b)
             for t in range(0, tile.shape[0], ABREAST):
                 prefetch_rows(data, ahead, t, min(t + ABREAST, ahead.shape[0]), d)
                 _nearest_abreast(x, b, t, means, nearest, gaps)

@@ -214,7 +214,7 @@ def prefetch_rows(typingctx: Any, data: Any, index: Any, start: Any, stop: Any, 
     """Ask for the rows of d features that ``index[start:stop]`` numbers.
 
     Rows that lie here and there are not what a processor would guess: without this a tile waits for
-    each of them.  No more are asked for than the nearest cache has room for.
+    each of them.  No more are asked for at once than the nearest cache has room for.
     """
     k = types.intp
     width = data.dtype.bitwidth // 8

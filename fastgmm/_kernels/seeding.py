@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, Indices, Labels, Rows
-from .chosen import choose, filled_up, list_all, load_tile, look_up, without_gaps
+from .chosen import choose, filled_up, list_all, load_chosen, look_up, without_gaps
 from .loading import prefetch_rows
 from .options import device, entry
 from .scaled import ABREAST, squares_abreast
@@ -102,7 +102,7 @@ def _seed_rows(
         for first in range(0, filled.shape[0], b):
             rows = min(b, listed - first)
             tile, ahead = filled[first : first + b], filled[first + b : first + 2 * b]
-            load_tile(data, tile, rows, d, x, b)
+            load_chosen(data, tile, rows, d, x, b)
             choose(closest, tile, rows, before)
             if weights.shape[0] > 0:
                 choose(weights, tile, rows, counted)

@@ -85,10 +85,13 @@ class ArraySource:
         return map(self.block, range(self.n_blocks))
 
     def reduce(self, task: ReducePass, blocks: range | None = None, *, together: int = 1) -> Array:
-        """Return the flat statistics of one pass over all rows, some blocks at a time.
+        """Return the flat statistics of one pass over all rows.
 
-        blocks : of all rows, those of these blocks alone, one at a time.
+        blocks : of all rows, those of these blocks alone.
+        together : so many blocks are summed up as one, by a pass that does no levels of the tree.
         """
+        if together > 1 and (task.levels > 0 or blocks is not None):
+            raise ValueError("blocks are either summed up as one, or chosen, or added as a tree")
         numbers = range(-(-self.n_blocks // together)) if blocks is None else blocks
 
         def make_worker() -> Any:
@@ -105,8 +108,11 @@ class ArraySource:
         return self._workers.reduce(len(numbers), task.size, make_worker, levels)
 
     def _levels(self, task: ReducePass | RowMap) -> int:
-        """Return how many levels of the tree a thread does at once; what is copied takes memory."""
-        return 0 if self._copied else task.levels
+        """Return how many levels of the tree a thread does at once.
+
+        What is copied takes memory, and rows that are checked are used while they are in cache.
+        """
+        return 0 if self._copied or 0 in self._checked else task.levels
 
     def parts(self, n_parts: int) -> Generator["ArrayPart", None, None]:
         """Yield all rows in so many parts of even size."""

@@ -1,7 +1,6 @@
 """What runs on Dask's workers: functions of the rows there, small in what they take and give."""
 
 from collections.abc import Iterator
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,7 +143,7 @@ def reduce_bundle(
         if not len(chunk.rows):
             parts.append(tree.buffer(task.size))
             continue
-        add = tree.adder(task.size, worker, attrgetter("number"))
+        add = tree.adder(task.size, worker, lambda block: range(block.number, block.number + 1))
         for block in blocks_of(chunk, size):
             if limit is not None:
                 try:

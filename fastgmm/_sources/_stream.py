@@ -248,7 +248,11 @@ class StreamSource:
         tree = Tree()
 
         def make_worker() -> Callable[[Block], None]:
-            return tree.adder(task.size, task.worker(), lambda block: block.number - first)
+            return tree.adder(
+                task.size,
+                task.worker(),
+                lambda block: range(block.number - first, block.number - first + 1),
+            )
 
         self._share(make_worker, blocks, abandon)
         return tree.total()
