@@ -46,6 +46,19 @@ def filled_up(chosen: Indices, listed: int) -> Indices:
 
 
 @device
+def list_unless_less(low: Array, high: Array, first: int, chosen: Indices, listed: int) -> int:
+    """List rows, the first of which has this number, unless low is less than high for them.
+
+    Return how many are listed.
+    """
+    for r in range(low.shape[0]):
+        # always written, without a branch, but only a row that is listed keeps its place
+        chosen[np.uint32(listed)] = first + r
+        listed += int(not low[r] < high[r])
+    return listed
+
+
+@device
 def list_all(chosen: Indices, start: int, stop: int) -> int:
     """List all rows of a stretch; return how many they are."""
     for r in range(stop - start):

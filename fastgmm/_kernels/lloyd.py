@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, Indices, Labels, Rows
-from .chosen import filled_up, list_all, load_chosen, look_up
+from .chosen import filled_up, list_all, list_unless_less, load_chosen, look_up
 from .loading import prefetch_rows
 from .options import device, entry
 from .scaled import ABREAST, squares_abreast
@@ -100,11 +100,7 @@ def _list_unsure(
     for i in range(start, stop, b):
         rows = min(b, stop - i)
         look_up(travelled, labels, i, bound, rows)
-        limit = limits[i : i + rows]
-        for r in range(rows):
-            # always written, but only a row that is unsure keeps its place
-            chosen[np.uint32(listed)] = i + r
-            listed += int(not bound[r] < limit[r])
+        listed = list_unless_less(bound[:rows], limits[i : i + rows], i, chosen, listed)
     return listed
 
 

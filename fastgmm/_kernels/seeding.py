@@ -14,11 +14,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, Indices, Labels, Rows
-from .chosen import choose, filled_up, list_all, load_chosen, look_up, without_gaps
+from .chosen import (
+    choose,
+    filled_up,
+    list_all,
+    list_unless_less,
+    load_chosen,
+    look_up,
+    without_gaps,
+)
 from .loading import prefetch_rows
 from .options import device, entry
 from .scaled import ABREAST, squares_abreast
 from .simd import LANES, fma, lane_sum, load, splat, store, use_wide_registers, where_less
+from .tile import choose_weights
 
 # Where so large a share of the rows is listed, reading all of them takes less time.
 _MOST = 0.6
@@ -79,7 +88,6 @@ def _seed_rows(
     b = before.shape[0]
     known = splat(0.0)
     potentials[:] = 0.0
-    counted[:] = 1.0
     for start in range(where.start, where.stop, chosen.shape[0]):
         stop = min(start + chosen.shape[0], where.stop)
         listed, passed = 0, splat(0.0)
@@ -88,11 +96,7 @@ def _seed_rows(
             bound = near
             look_up(reach, nearest, i, bound, rows)
             passed = passed + _sum_less(closest, weights, i, bound, rows)
-            own = closest[i : i + rows]
-            for r in range(rows):
-                # always written, but only a row that may be near a candidate keeps its place
-                chosen[np.uint32(listed)] = i + r
-                listed += int(not own[r] < bound[r])
+            listed = list_unless_less(closest[i : i + rows], bound, i, chosen, listed)
         if listed < _MOST * (stop - start):
             known = known + passed
         else:
@@ -104,8 +108,7 @@ def _seed_rows(
             tile, ahead = filled[first : first + b], filled[first + b : first + 2 * b]
             load_chosen(data, tile, rows, d, x, b)
             choose(closest, tile, rows, before)
-            if weights.shape[0] > 0:
-                choose(weights, tile, rows, counted)
+            choose_weights(weights, tile, rows, counted[: tile.shape[0]])
             _take_in(x, b, tile.shape[0], means, before, counted, near, potentials, data, ahead)
             _write_seed(tile, rows, near, before, number, closest, nearest)
     for k in range(means.shape[0]):
