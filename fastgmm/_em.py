@@ -77,7 +77,7 @@ def gather(
     structure, logs = rule.structure, rule.log_weights(params)
     exact = rule.needs_float64 or abs(change) < _FLOAT32_CHANGE
     dtype = np.dtype(np.float64) if exact else source.dtype
-    stats = passes.run(source.reduce, structure.kernel_params(params, logs, dtype))
+    stats = passes.run(source.reduce, structure.kernel_params(params, logs, dtype), rule.scatter)
     if dtype == np.float32 and not stats.is_finite():
         # rows so far out that something overflowed in float32
         stats = passes.run(source.reduce, structure.kernel_params(params, logs))

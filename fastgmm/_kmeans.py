@@ -58,10 +58,13 @@ def _together(source: ArraySource, most: int) -> int:
 
 
 def pilot(source: RowSource) -> Array:
-    """Return a point (d,) near the rows, to take moments about before their mean is known."""
-    first = source.take(np.arange(min(source.n_rows, 256)))
-    finite = first[np.isfinite(first).all(axis=1)]  # the first pass will report the others
-    mean: Array = finite.mean(axis=0) if len(finite) else np.zeros(source.n_features)
+    """Return a point (d,) near the rows, to take moments about before their mean is known.
+
+    It is the mean of the first of them, which may lie far out where they count for little.
+    """
+    numbers = np.arange(min(source.n_counted, 256))
+    first: ArraySource = source.sample(numbers)
+    mean: Array = np.average(first.take(numbers), axis=0, weights=first.weights)
     return mean
 
 

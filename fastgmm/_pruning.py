@@ -37,7 +37,7 @@ from ._passes import (
 )
 from ._sources import scratch_array
 from ._stats import SufficientStats
-from ._structures import CovarianceStructure, Params, readonly
+from ._structures import CovarianceStructure, Params, Scatter, readonly, without_squares
 
 Array = NDArray[np.float64]
 Keys = NDArray[np.uint16]  # what rows are sorted by
@@ -317,11 +317,20 @@ class EMPasses:
         self._wait, self._interval = memory["wait"], memory["interval"]
         self.mass, self._weight = memory["mass"], memory["weight"]
 
-    def run(self, reduce: Callable[[ReducePass], Array], params: KernelParams) -> SufficientStats:
-        """Make a pass over all rows and return its statistics."""
-        task = self._pruned(params)
+    def run(
+        self,
+        reduce: Callable[[ReducePass], Array],
+        params: KernelParams,
+        scatter: Scatter | None = None,
+    ) -> SufficientStats:
+        """Make a pass over all rows and return its statistics.
+
+        scatter : of all these rows, if it is known.
+        """
+        task, shared = self._pruned(params), 0.0
         if task is None:
-            flat = reduce(EMPass(params, self._gaps(params)))
+            dense, shared = without_squares(params, scatter)
+            flat = reduce(EMPass(dense, self._gaps(params)))
             self._wait -= 1
         else:
             whole = reduce(task)
@@ -330,7 +339,7 @@ class EMPasses:
             self._learn(pairs <= most * tried)
         found = SufficientStats.from_flat(flat, params.means)
         self.mass, self._weight = found.mass, found.weight
-        return found
+        return found._replace(log_likelihood=found.log_likelihood + shared * found.weight)
 
     def _pruned(self, params: KernelParams) -> PrunedPass | None:
         """Return the pass that prunes, if one is due."""

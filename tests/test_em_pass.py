@@ -97,7 +97,7 @@ def kernel_params(truth, dtype=np.float64):
     """The same, every array between zones of NaN, and multiplied out or not as the type says."""
     with pytest.MonkeyPatch.context() as patch:
         if isinstance(truth.covariance_type, Centred):
-            patch.setattr(_records, "_MAX_SQUARE_DISTANCE", -1.0)
+            patch.setattr(_records, "MAX_SQUARE_DISTANCE", -1.0)
         made = kernel_params_of(truth, dtype)
     if truth.covariance_type == "full":
         many = len(truth.means.T) > MOST or dtype == np.float32
@@ -188,12 +188,16 @@ def assert_sums(got, expected, size, rtol=1e-11):
 
 
 def check_em(X, truth, weights=None, dtype=np.float64, rtol=1e-11):
-    params = kernel_params(truth, dtype)
-    stats = run_em(X, params, weights)
+    stats = run_em(X, kernel_params(truth, dtype), weights)
+    assert_statistics(stats, X, truth, weights, rtol)
+
+
+def assert_statistics(stats, X, truth, weights=None, rtol=1e-11):
+    """Compare with the oracle's sums."""
     X = X.astype(np.float64)
     w = np.ones(len(X)) if weights is None else weights
     r = oracle.responsibilities(X, truth) * w[:, None]
-    columns = second_size(params)
+    columns = stats.second.shape[1]
     mass, (first, first_size), (second, second_size_) = true_moments(X, r, stats.reference, columns)
     logs = oracle.score_samples(X, truth)
     assert_sums(np.array(stats.log_likelihood), w @ logs, w @ np.abs(logs), rtol)

@@ -115,12 +115,13 @@ def test_the_estimator_keeps_the_start_without_iterations(init_params):
 @pytest.mark.nojit
 @pytest.mark.parametrize("init_params", INITS)
 @pytest.mark.parametrize("kind", TYPES)
-def test_rows_of_weight_0_leave_no_trace_in_a_start(kind, init_params):
+@pytest.mark.parametrize("distance", [3.0, 1e10, 1e150])
+def test_rows_of_weight_0_leave_no_trace_in_a_start(kind, init_params, distance):
     X = iris()[::4].copy()
     weights = np.ones(len(X))
     weights[::3] = 0.0
     moved = X.copy()
-    moved[::3] += 3.0
+    moved[::3] += distance
     one, _ = starts(X, kind, init_params, 0, 3, weights)
     other, _ = starts(moved, kind, init_params, 0, 3, weights)
     for a, b in zip(one, other, strict=True):
@@ -169,6 +170,19 @@ def test_total_scatter(weighted, offset):
     assert scatter.weight == pytest.approx(w.sum())
     assert_allclose(scatter.mean - offset, mean, rtol=1e-7)
     assert_allclose(scatter.matrix, (z * w[:, None]).T @ z, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.nojit
+def test_rows_far_out_that_count_for_little_cost_the_scatter_no_digits():
+    X = iris()[::3].copy()
+    X[0], weights = 1e8, np.ones(len(X))
+    weights[0] = 1e-20
+    with Workers(1) as workers:
+        scatter = total_scatter(ArraySource(X, workers, weights))
+    mean = X[1:].mean(axis=0)
+    expected = (X[1:] - mean).T @ (X[1:] - mean) + 1e-20 * np.outer(X[0] - mean, X[0] - mean)
+    assert_allclose(scatter.mean, mean, rtol=1e-10)
+    assert_allclose(scatter.matrix, expected, rtol=1e-10)
 
 
 # --- starts from a sample ------------------------------------------------------------------------

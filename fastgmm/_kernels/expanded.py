@@ -2,8 +2,11 @@
 
 A Gaussian belongs to the exponential family: its log-density is linear in features and products,
 ``log2 N_k(x) = sum_j a_kj phi_j(y)`` with phi 1, the features of y, and either the square of each,
-the sum of their squares or the products of all pairs.  y is the row less an origin, whitened if
-components share a factor.  The moments of phi are all that the M-step needs.
+the sum of their squares or the products of all pairs; y is the row less an origin.  The moments of
+phi are all that the M-step needs.
+
+Where components share a factor the last of phi is the square of the whitened row, the same for all
+of them: neither a comparison of components nor the M-step asks for it, see `without_squares`.
 
 What multiplying out costs in digits is what ``(distance of a centre from the origin / sd)^2`` has;
 whoever makes these parameters sees that it is few, and takes `scaled`, or `triangular`, where it
@@ -17,7 +20,7 @@ import numpy as np
 from . import expanded_tiles, scaled
 from .arrays import Array, Indices
 from .exp import LOG2_E
-from .expanded_tiles import PANEL, log_densities, summed, whiten
+from .expanded_tiles import PANEL, log_densities, summed, whitened_squares
 from .listed_tiles import add_listed_moments, write_lines
 from .options import device, shared
 from .scaled import Scaled, weigh
@@ -39,18 +42,18 @@ class Expanded(NamedTuple):
     factor: Array
     origin: Array  # (d,), subtracted from all rows
     moments: Array
-    whitening: Array  # (d, 1 + d), or (0, 0): the factor behind a column of zeros
+    whitening: Array  # (d, 1 + d), the factor behind a column of zeros; or (0, 0)
     coefficients: Array  # (K, 1 + features and products): a
 
 
-def expand(params: Scaled, offsets: Array, squares: Array) -> Expanded:
+def expand(params: Scaled, slopes: Array, squares: Array) -> Expanded:
     """Return the same components with their squares multiplied out.
 
-    offsets : (K, d), the centres as the density sees them, from the origin of the rows it sees;
-    squares : (K,), the square distances of the origin in the components' metrics.
+    slopes : (K, d), the precisions times the means less the origin; squares : (K,), the square
+    distances of the origin in the components' metrics.
     """
     constants = (params.constants - 0.5 * squares)[:, None]
-    parts = (constants, params.precisions * offsets, -0.5 * params.precisions)
+    parts = (constants, slopes, -0.5 * params.precisions)
     coefficients = np.ascontiguousarray(LOG2_E * np.concatenate(parts, axis=1))
     rows, columns = params.factor.shape
     whitening = np.zeros((rows, columns + 1 if rows else 0))
@@ -58,6 +61,13 @@ def expand(params: Scaled, offsets: Array, squares: Array) -> Expanded:
     for array in (whitening, coefficients):
         array.flags.writeable = False
     return Expanded(*params, whitening=whitening, coefficients=coefficients)
+
+
+def without_squares(params: Expanded) -> Expanded:
+    """Return components that share a factor, less the squares that all of them have in common."""
+    coefficients = np.ascontiguousarray(params.coefficients[:, :-1])
+    coefficients.flags.writeable = False
+    return params._replace(whitening=params.whitening[:0, :0], coefficients=coefficients)
 
 
 separation, nearest = scaled.separation, scaled.nearest
@@ -70,24 +80,18 @@ def _cells_size(columns: int) -> int:
 
 
 @shared
-def _sizes(d: int, columns: int, whitened: bool) -> tuple[int, int, int]:
-    """Return where the panels for the M-step and the cells begin in ``work``, and their columns.
-
-    Rows are whitened for the densities alone; otherwise both steps read the same panels.
-    """
-    b = tile_rows(d)
-    if whitened:
-        return columns * b, (columns + d + 1) * b, d + 1
-    return 0, columns * b, columns
+def _counted(d: int, columns: int, factors: int) -> int:
+    """Return how many of a panel's features have moments: not what is the same for all."""
+    return 1 + d if factors > 0 else columns
 
 
 def work_size(params: Expanded) -> int:
     """Return how much scratch the functions below need as ``work``."""
     n_components, columns = map(int, params.coefficients.shape)
     d = int(params.means.shape[1])
-    _, cells, counted = _sizes(d, columns, params.factor.size > 0)
-    lines = tile_rows(d) * padded(counted)
-    return int(cells + n_components * _cells_size(counted) + padded(d) + lines)
+    b, counted = tile_rows(d), _counted(d, columns, params.factor.size)
+    cells = columns * b + n_components * _cells_size(counted)
+    return int(cells + padded(d) + max(b * padded(counted), d * PANEL))
 
 
 @device
@@ -134,28 +138,40 @@ def _write_squares(b: int, d: int, columns: int, out: Array) -> float:
 
 
 @device
-def behind_cells(params: Any, work: Array) -> Array:
-    """Return what is behind the cells: first of all, where the largest product of a tile goes."""
-    n_components, d = params.means.shape
-    columns, whitened = params.coefficients.shape[1], params.factor.shape[0] > 0
-    _, cells, counted = _sizes(d, columns, whitened)
-    return work[cells + n_components * _cells_size(counted) :]
+def _cells_of(params: Any, work: Array) -> tuple[Array, int, Array]:
+    """Return the components' cells, the size of each, and what is behind them.
+
+    First of all, there, is the largest product of a tile.
+    """
+    n_components, columns = params.coefficients.shape
+    d = params.means.shape[1]
+    size = _cells_size(_counted(d, columns, params.factor.shape[0]))
+    start = columns * tile_rows(d)
+    end = start + n_components * size
+    return work[start:end], size, work[end:]
+
+
+@device
+def set_largest(params: Any, work: Array, product: float) -> None:
+    """Keep the largest product of a tile, for `add_moments`."""
+    _cells_of(params, work)[2][0] = product
 
 
 @device
 def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
     """Write the panels of a tile, of which the origin is subtracted."""
     d, columns = params.means.shape[1], params.coefficients.shape[1]
-    whitened = params.factor.shape[0] > 0
-    panels, _, counted = _sizes(d, columns, whitened)
-    rest = behind_cells(params, work)
-    _write_rows(x, b, params.origin, counted, work[panels:])
-    if whitened:
+    _write_rows(x, b, params.origin, columns, work)
+    largest = 0.0
+    if params.whitening.shape[0] > 0:
+        rest = _cells_of(params, work)[2]
         numbers = viewed(rest[:d], np.int64)
         for j in range(d):
             numbers[j] = j
-        whiten(work[panels:], b, params.whitening, numbers, columns, work)
-    rest[0] = _write_squares(b, d, columns, work)
+        whitened_squares(work, b, columns, params.whitening, numbers, rest[padded(d) :])
+    elif columns > 1 + d:
+        largest = _write_squares(b, d, columns, work)
+    set_largest(params, work, largest)
 
 
 @device
@@ -170,13 +186,12 @@ def log2_densities(params: Any, active: Array, x: Array, h: Array, work: Array) 
 @device
 def clear_moments(params: Any, work: Array) -> None:
     """Begin the sums of a block."""
-    n_components, columns = params.coefficients.shape
-    whitened = params.factor.shape[0] > 0
-    panels, cells, counted = _sizes(params.means.shape[1], columns, whitened)
-    for place in range(panels, cells, counted * PANEL):  # what the first feature is
-        for r in range(0, PANEL, LANES):
+    cells, _, _ = _cells_of(params, work)
+    columns = params.coefficients.shape[1]
+    for place in range(0, columns * tile_rows(params.means.shape[1]), columns * PANEL):
+        for r in range(0, PANEL, LANES):  # what the first feature is
             store(work, place + r, splat(1.0))
-    work[cells : cells + n_components * _cells_size(counted)] = 0.0
+    cells[:] = 0.0
 
 
 @device
@@ -192,17 +207,17 @@ def add_moments(
     second: Array,
 ) -> None:
     """Add a tile's moments in the active components, weighted by h scale, to ``work``."""
-    d, whitened, b = params.means.shape[1], params.factor.shape[0] > 0, scale.shape[0]
-    start, end, counted = _sizes(d, params.coefficients.shape[1], whitened)
-    panels, cells, size = work[start:], work[end:], _cells_size(counted)
-    if behind_cells(params, work)[0] > _LARGEST and not whitened:
-        for i in range(0, counted * b, LANES):
-            product = load(panels, i)
+    d, columns, b = params.means.shape[1], params.coefficients.shape[1], scale.shape[0]
+    cells, size, rest = _cells_of(params, work)
+    if rest[0] > _LARGEST:
+        for i in range(0, columns * b, LANES):
+            product = load(work, i)
             product = where_less(product, _LARGEST, product, _LARGEST)
-            store(panels, i, where_less(-_LARGEST, product, product, -_LARGEST))
+            store(work, i, where_less(-_LARGEST, product, product, -_LARGEST))
+    counted = _counted(d, columns, params.factor.shape[0])
     for p in range(active.shape[0]):
         weigh(h, p * b, scale)
-    expanded_tiles.add_moments(panels, b, counted, active, h, cells, size)
+    expanded_tiles.add_moments(work, b, columns, counted, active, h, cells, size)
 
 
 @device
@@ -224,12 +239,12 @@ def add_listed(
 ) -> None:
     """Add the moments of listed pairs of a tile, weighted by h scale, to ``work``."""
     n_components, d = params.means.shape
-    whitened, b = params.factor.shape[0] > 0, scale.shape[0]
-    start, end, counted = _sizes(d, params.coefficients.shape[1], whitened)
-    size, width = _cells_size(counted), padded(counted)
-    cells = work[end : end + n_components * size]
-    lines = behind_cells(params, work)[padded(d) :]
-    write_lines(work[start:], b, counted, lines)
+    columns, b = params.coefficients.shape[1], scale.shape[0]
+    counted = _counted(d, columns, params.factor.shape[0])
+    width = padded(counted)
+    cells, size, rest = _cells_of(params, work)
+    lines = rest[padded(d) :]
+    write_lines(work, b, columns, counted, lines)
     for k in range(n_components):
         add_listed_moments(lines, width, rows, k * b, counts[k], h, scale, cells, k * size)
 
@@ -238,9 +253,8 @@ def add_listed(
 def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: Array) -> None:
     """Add the sums of a block, about the components' own means, to the statistics."""
     n_components, d = params.means.shape
-    whitened = params.factor.shape[0] > 0
-    _, start, counted = _sizes(d, params.coefficients.shape[1], whitened)
-    cells, size, columns = work[start:], _cells_size(counted), second.shape[1]
+    cells, size, _ = _cells_of(params, work)
+    columns = second.shape[1]
     for k in range(n_components):
         sums = cells[k * size : (k + 1) * size]
         weight, products = sums[0], sums[1 + d :]

@@ -19,7 +19,7 @@ from .arrays import Array, Labels
 from .emitter import LANES, Emitter
 from .moments import emit_add_folded
 from .options import device, shared
-from .simd import vector_intrinsic
+from .simd import fma, load, splat, store, vector_intrinsic
 
 # Rows whose log-densities are summed in registers at a time, with those of `_ABREAST` components.
 # Twelve sums keep the multipliers busy, and leave room where there are 16 registers.
@@ -119,26 +119,34 @@ def log_densities(
 
 
 @device
-def whiten(x: Array, b: int, whitening: Array, numbers: Labels, columns: int, out: Array) -> None:
-    """Multiply the rows of panels x by a lower triangular factor; write panels of more columns.
+def whitened_squares(
+    x: Array, b: int, columns: int, whitening: Array, numbers: Labels, z: Array
+) -> None:
+    """Write the square length of each whitened row of panels x to their last feature.
 
     What is not finite comes out as -inf: its square is infinite all the same.
 
-    whitening : (d, 1 + d), the factor behind a column of zeros; numbers : 0, 1, ..., d - 1.
+    whitening : (d, 1 + d), a lower triangular factor behind a column of zeros; numbers : 0, 1, ...,
+    d - 1; z : WORK (d PANEL,).
     """
     d, count = whitening.shape
     entries = whitening.reshape(d * count)
     for i in range(0, b, PANEL):
-        xo, place = i * count, i * columns + PANEL
-        p = 0
+        xo, p = i * columns, 0
         while p + _ABREAST <= d:
-            o, needed = place + p * PANEL, 1 + p + _ABREAST
-            _log_densities(x, xo, needed, entries, count, numbers, p, out, o, PANEL)
+            o, needed = p * PANEL, 1 + p + _ABREAST
+            _log_densities(x, xo, needed, entries, count, numbers, p, z, o, PANEL)
             p += _ABREAST
         while p < d:
-            o = place + p * PANEL
-            _log_density_1(x, xo, 2 + p, entries, count, numbers, p, out, o, PANEL)
+            _log_density_1(x, xo, 2 + p, entries, count, numbers, p, z, p * PANEL, PANEL)
             p += 1
+        place = xo + (columns - 1) * PANEL
+        for r in range(0, PANEL, LANES):
+            total = splat(0.0)
+            for j in range(d):
+                y = load(z, j * PANEL + r)
+                total = fma(y, y, total)
+            store(x, place + r, total)
 
 
 def _products_twin(d: int) -> Callable[..., float]:
@@ -295,15 +303,15 @@ def summed(count: int) -> int:
 
 @device
 def add_moments(
-    x: Array, b: int, count: int, active: Array, h: Array, cells: Array, size: int
+    x: Array, b: int, columns: int, count: int, active: Array, h: Array, cells: Array, size: int
 ) -> None:
-    """Add the moments of a tile of ``count`` features to the active components' cells.
+    """Add the moments of the first ``count`` features of panels to the active components' cells.
 
     size : how far the cells of one component are from those of the next.  A few features of all
     rows stay in a near cache while all components pass by.  What fills up the last of them is
     whatever comes after the panel: few sizes of tiles are soon compiled.
     """
-    stride = count * PANEL
+    stride = columns * PANEL
     for first in range(0, count, _MOST):
         xo, p, whole = first * PANEL, 0, count - first > 3
         while p + 1 < active.shape[0]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from . import expanded, triangular
 from .arrays import Array
-from .expanded import behind_cells
+from .expanded import set_largest
 from .expanded_tiles import write_products
 from .options import device
 from .triangular import Triangular
@@ -39,7 +39,7 @@ def expand_triangular(params: Triangular, origin: Array, coefficients: Array) ->
 def begin_tile(params: Any, x: Array, b: int, work: Array) -> None:
     """Write the panels of a tile, of which the origin is subtracted."""
     d = params.means.shape[1]
-    behind_cells(params, work)[0] = write_products(x, b, d, params.origin, work)
+    set_largest(params, work, write_products(x, b, d, params.origin, work))
 
 
 work_size, rows_together = expanded.work_size, expanded.rows_together

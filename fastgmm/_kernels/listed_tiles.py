@@ -47,8 +47,8 @@ def transpose_block(typingctx: Any, x: Any, xo: Any, out: Any, oo: Any, stride: 
 
 
 @device
-def write_lines(x: Array, b: int, count: int, lines: Array) -> None:
-    """Write panels x of b rows and ``count`` features row by row.
+def write_lines(x: Array, b: int, columns: int, count: int, lines: Array) -> None:
+    """Write the first ``count`` features of panels x of b rows row by row.
 
     What fills up a row is whatever comes after the panel.
     """
@@ -56,7 +56,7 @@ def write_lines(x: Array, b: int, count: int, lines: Array) -> None:
     for i in range(0, b, PANEL):
         for r in range(0, PANEL, LANES):
             for f in range(0, count, LANES):
-                place = i * count + f * PANEL + r
+                place = i * columns + f * PANEL + r
                 transpose_block(x, place, lines, (i + r) * width + f, width)
 
 

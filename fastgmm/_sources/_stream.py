@@ -197,21 +197,27 @@ class StreamSource:
         return out
 
     def sample(self, ranks: NDArray[np.int64]) -> ArraySource:
-        """Return a source of the rows of these increasing numbers, among those that count."""
+        """Return a source of the rows of these increasing numbers, among those that count.
+
+        It reads no further.
+        """
         rows = np.empty((len(ranks), self.n_features), self.dtype)
         weights = np.empty(len(ranks)) if self._weighted else None
         done = seen = 0
-        for block in self.blocks():
-            counted = np.flatnonzero(block.weights) if block.weights.size else None
-            n = len(block.rows) if counted is None else len(counted)
-            stop = int(np.searchsorted(ranks, seen + n))
-            places = ranks[done:stop] - seen
-            if counted is not None:
-                places = counted[places]
-            rows[done:stop] = block.rows[places]
-            if weights is not None:
-                weights[done:stop] = block.weights[places]
-            done, seen = stop, seen + n
+        with closing(self.blocks()) as blocks:
+            for block in blocks:
+                counted = np.flatnonzero(block.weights) if block.weights.size else None
+                n = len(block.rows) if counted is None else len(counted)
+                stop = int(np.searchsorted(ranks, seen + n))
+                places = ranks[done:stop] - seen
+                if counted is not None:
+                    places = counted[places]
+                rows[done:stop] = block.rows[places]
+                if weights is not None:
+                    weights[done:stop] = block.weights[places]
+                done, seen = stop, seen + n
+                if done == len(ranks):
+                    break
         return ArraySource(rows, self._workers, weights, self.limit, checked=True)
 
     def gather(self) -> ArraySource:

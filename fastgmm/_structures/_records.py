@@ -17,7 +17,7 @@ from ._base import Array, Params
 # Multiplying out the squares of deviations loses as many digits as (distance of a centre from
 # the origin / sd)^2 has: 13 of 16 are left up to here.  Should a pass shrink a component's sd a
 # lot, its new variance loses more by the same rule; the next pass sees that and mends it.
-_MAX_SQUARE_DISTANCE = 1e3
+MAX_SQUARE_DISTANCE = 1e3
 
 
 def readonly(array: Array, dtype: DTypeLike = np.float64) -> Array:
@@ -59,7 +59,7 @@ def triangular_expanded_if_near(
     origin, coefficients = np.empty(d), np.empty((k, 1 + d * (d + 3) // 2))
     arrays = map(readonly, (params.weights, params.means, params.covariances, constants))
     terms = multiply_out(readonly(factors), None, *arrays, origin, coefficients)
-    if not terms <= _MAX_SQUARE_DISTANCE:
+    if not terms <= MAX_SQUARE_DISTANCE:
         return given
     return expand_triangular(given, readonly(origin), readonly(coefficients))
 
@@ -99,16 +99,24 @@ def unwhitened(
     return expanded_if_near(params, offsets)
 
 
-def expanded_if_near(params: Scaled, offsets: Array) -> Scaled | Expanded:
+def expanded_if_near(
+    params: Scaled, offsets: Array, spread: Array | None = None
+) -> Scaled | Expanded:
     """Return parameters whose squares are multiplied out, where that costs few digits.
 
     offsets : (K, d), the centres as the density sees them, from the origin of the rows it sees.
+    spread : (d,), standard deviations of the rows' features, where a factor whitens rows.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = (params.precisions * offsets**2).sum(axis=1)
-    if not squares.max() <= _MAX_SQUARE_DISTANCE:
+        slopes = params.precisions * offsets
+        terms = (slopes * offsets).sum(axis=1)
+        squares = terms
+        if spread is not None:
+            slopes = slopes @ params.factor
+            terms = np.maximum(squares, np.abs(slopes) @ spread)
+    if not terms.max() <= MAX_SQUARE_DISTANCE:
         return params
-    return expand(params, offsets, squares)
+    return expand(params, slopes, squares)
 
 
 def centred(params: KernelParams) -> KernelParams:

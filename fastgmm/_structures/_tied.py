@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .._kernels import expanded
 from .._kernels.expanded import Expanded
 from .._kernels.kinds import KernelParams
 from .._kernels.scaled import Scaled
@@ -16,7 +17,14 @@ from ._matrices import (
     inverse_cholesky,
     reverse_cholesky,
 )
-from ._records import centre_of, constants_of, expanded_if_near, readonly, triangular
+from ._records import (
+    MAX_SQUARE_DISTANCE,
+    centre_of,
+    constants_of,
+    expanded_if_near,
+    readonly,
+    triangular,
+)
 
 # Total scatter minus between-component scatter loses as many digits as (separation / sd)^2 has;
 # beyond this ratio tied covariances are pooled from moments about the components' own means.
@@ -140,7 +148,8 @@ def _whitened(params: Params, factor: Array, constants: Array) -> Scaled | Expan
     Whitened centres that lie far apart tell that subtracting them would cost digits.
     """
     origin = centre_of(params)
-    centres = (params.means - origin) @ factor.T
+    offsets = params.means - origin
+    centres = offsets @ factor.T
     between = (params.weights[:, None] * centres**2).sum(axis=0).max()
     if not between <= _MAX_BETWEEN_TO_WITHIN:
         return None
@@ -153,7 +162,27 @@ def _whitened(params: Params, factor: Array, constants: Array) -> Scaled | Expan
         origin=readonly(origin),
         moments=readonly(np.empty(0)),
     )
-    return expanded_if_near(scaled, centres)
+    own = params.covariances.diagonal()
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = np.sqrt(own + (params.weights[:, None] * offsets**2).sum(axis=0))
+    return expanded_if_near(scaled, centres, spread)
+
+
+def without_squares(params: KernelParams, scatter: Scatter | None) -> tuple[KernelParams, float]:
+    """Return kernel parameters less what all components have in common, and its mean.
+
+    That is minus half the square length of the whitened row, which takes d^2 / 2 multiply-adds for
+    each row to know.  The scatter of the rows knows its mean, where that costs few digits.
+    """
+    if scatter is None or not isinstance(params, Expanded) or not params.whitening.size:
+        return params, 0.0
+    factor, covariance = params.factor, scatter.matrix / scatter.weight
+    moved = factor @ (scatter.mean - params.origin)
+    squares = float(np.sum((factor @ covariance) * factor) + moved @ moved)
+    terms = np.abs(factor) @ np.sqrt(covariance.diagonal())
+    if not terms @ terms + moved @ moved <= MAX_SQUARE_DISTANCE * len(factor):
+        return params, 0.0
+    return expanded.without_squares(params), -0.5 * squares
 
 
 def _within(scatter: Scatter, stats: SufficientStats, mass: Array) -> Array:
