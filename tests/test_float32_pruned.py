@@ -197,12 +197,12 @@ def seen(monkeypatch):
     """Each pass of the fits: the type of its tiles, and its own."""
     seen, original = [], EMPasses.run
 
-    def run(self, reduce, params):
+    def run(self, reduce, *args):
         def spy(task):
             seen.append((type(task.params), type(task), getattr(task, "tried", 0)))
             return reduce(task)
 
-        return original(self, spy, params)
+        return original(self, spy, *args)
 
     monkeypatch.setattr(EMPasses, "run", run)
     return seen
