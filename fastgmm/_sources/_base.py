@@ -38,7 +38,9 @@ def check_fit(rows: NDArray[Any], start: int, limit: float) -> None:
 
     start : number of the first row.
     """
-    position = first_unfit(rows, None, limit)
+    read = rows.view()
+    read.flags.writeable = False  # kernels are compiled for such rows alone
+    position = first_unfit(read, None, limit)
     if position >= 0:
         row, column = divmod(int(position), rows.shape[1])
         raise UnfitRow(start + row, column, float(rows[row, column]))
