@@ -5,6 +5,7 @@ component sums up to less than ``2**-53`` of it: nothing below ``2**-53 min_k N_
 N_k the masses of the pass before.  Components of less than one row are never skipped.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, Protocol
@@ -56,7 +57,7 @@ _TRIED, _STRETCH, _MOST_TRIED = 16, 8192, 2048
 def _negligible(mass: Array, weight: float, n_rows: int) -> tuple[NDArray[np.bool_], float]:
     """Return which components are skipped at all, and the smallest responsibility that counts."""
     skipped = mass * n_rows >= weight  # a row or more
-    return skipped, _EPSILON * float(mass[skipped].min(initial=weight)) / weight
+    return skipped, _EPSILON * float(mass.min(initial=weight, where=skipped)) / weight
 
 
 class Way(Protocol):
@@ -379,7 +380,7 @@ class EMPasses:
         if not self.prune or self.mass is None or self.n_rows * params.means.size < _LEAST_WORK:
             return NO_GAPS
         skipped, floor = _negligible(self.mass, self._weight, self.n_rows)
-        gaps: Array = np.where(skipped, np.log2(floor), -np.inf)
+        gaps: Array = np.where(skipped, math.log2(floor), -np.inf)
         gaps.flags.writeable = False
         return gaps
 

@@ -1,7 +1,8 @@
-"""The M-step's algebra on whole components: covariances from moments, and inverse factors.
+"""Algebra on whole components: covariances from moments, inverse factors, squares multiplied out.
 
 LAPACK would do the second, one component a call; its calls cost more than the work where matrices
-are small, and its threads get in the way of ours where they are large.
+are small, and its threads get in the way of ours where they are large.  NumPy would do the third,
+in a dozen calls for each pass, which take longer than the work, too.
 """
 
 from typing import Any
@@ -93,6 +94,19 @@ def inverse_factors(matrices: Array, params: Any, work: Array, out: Array) -> in
     return -1
 
 
+@device
+def _write_mean(weights: Array, means: Array, out: Array) -> None:
+    """Write the mean of the mixture to out (d,)."""
+    n_components, d = means.shape
+    total = 0.0
+    for k in range(n_components):
+        total += weights[k]
+    for j in range(d):
+        out[j] = 0.0
+        for k in range(n_components):
+            out[j] += weights[k] / total * means[k, j]
+
+
 @entry
 def multiply_out(
     factors: Array,
@@ -115,14 +129,8 @@ def multiply_out(
     may cancel.
     """
     n_components, d = means.shape
-    total = 0.0
-    for k in range(n_components):
-        total += weights[k]
-    for j in range(d):
-        origin[j] = 0.0
-        for k in range(n_components):
-            origin[j] += weights[k] / total * means[k, j]
-    largest = 0.0
+    _write_mean(weights, means, origin)
+    largest, doubt = 0.0, 0.0
     for k in range(n_components):
         constant, terms, pair = constants[k], 0.0, 1 + d
         for i in range(d):
@@ -151,5 +159,128 @@ def multiply_out(
         for i in range(d):
             out[k, 1 + i] *= LOG2_E
         largest = max(largest, terms)
-        total += 0.0 * terms  # a maximum may pass over NaN
-    return largest + 0.0 * total
+        doubt += 0.0 * terms  # a maximum may pass over NaN
+    return largest + doubt
+
+
+@entry
+def multiply_out_scaled(
+    precisions: Array,
+    params: Any,
+    weights: Array,
+    means: Array,
+    constants: Array,
+    origin: Array,
+    out: Array,
+) -> float:
+    """Do the same for components without products of features.
+
+    precisions : IN (K, d), or (K, 1) for one in every direction; out : OUT (K, 1 + d + d), or
+    (K, 1 + d + 1), the constant, then what features, and their squares or the sum of these, are
+    multiplied by.
+    """
+    n_components, d = means.shape
+    columns = precisions.shape[1]
+    _write_mean(weights, means, origin)
+    largest, doubt = 0.0, 0.0
+    for k in range(n_components):
+        square = 0.0
+        for j in range(d):
+            y, precision = means[k, j] - origin[j], precisions[k, min(j, columns - 1)]
+            square += precision * y * y
+            out[k, 1 + j] = LOG2_E * precision * y
+        for j in range(columns):
+            out[k, 1 + d + j] = -0.5 * LOG2_E * precisions[k, j]
+        out[k, 0] = LOG2_E * (constants[k] - 0.5 * square)
+        largest = max(largest, square)
+        doubt += 0.0 * square
+    return largest + doubt
+
+
+@entry
+def multiply_out_whitened(
+    factor: Array,
+    params: Any,
+    weights: Array,
+    means: Array,
+    covariance: Array,
+    constants: Array,
+    origin: Array,
+    spread: Array,
+    centres: Array,
+    out: Array,
+) -> tuple[float, float]:
+    """Do the same for components that share a factor.
+
+    factor : IN (d, d), lower triangular; covariance : IN (d, d); spread : OUT (d,), the standard
+    deviations of the mixture; centres : OUT (K, d), the means less the origin, whitened; out : OUT
+    (K, 1 + d + 1), where the last column is for the square of the whitened row.
+
+    Returns what `multiply_out` does, and the largest variance of the centres.
+    """
+    n_components, d = means.shape
+    _write_mean(weights, means, origin)
+    largest, between, doubt = 0.0, 0.0, 0.0
+    for j in range(d):
+        variance = covariance[j, j]
+        for k in range(n_components):
+            variance += weights[k] * (means[k, j] - origin[j]) ** 2
+        spread[j] = np.sqrt(variance)
+    for k in range(n_components):
+        square, terms = 0.0, 0.0
+        for j in range(d):
+            out[k, 1 + j] = 0.0
+        for i in range(d):
+            centre = 0.0
+            for j in range(i + 1):
+                centre += factor[i, j] * (means[k, j] - origin[j])
+            for j in range(i + 1):
+                out[k, 1 + j] += centre * factor[i, j]
+            centres[k, i] = centre
+            square += centre * centre
+        for j in range(d):
+            terms += abs(out[k, 1 + j]) * spread[j]
+            out[k, 1 + j] *= LOG2_E
+        out[k, 0] = LOG2_E * (constants[k] - 0.5 * square)
+        out[k, 1 + d] = -0.5 * LOG2_E
+        largest = max(largest, square, terms)
+        doubt += 0.0 * (square + terms)  # a maximum may pass over NaN
+    for i in range(d):
+        variance = 0.0
+        for k in range(n_components):
+            variance += weights[k] * centres[k, i] ** 2
+        between = max(between, variance)
+    return largest + doubt, between + doubt
+
+
+@entry
+def shared_squares(
+    factor: Array,
+    params: Any,
+    scatter: Array,
+    mean: Array,
+    origin: Array,
+    weight: float,
+    work: Array,
+) -> tuple[float, float]:
+    """Return the mean square length of whitened rows, and the size of the terms it is a sum of.
+
+    factor : IN (d, d), lower triangular; params : not read; scatter : IN (d, d), of rows of this
+    weight about their mean (d,); origin : IN (d,), subtracted before whitening; work : WORK (d,).
+    """
+    squares, sizes = 0.0, 0.0
+    for i in range(factor.shape[0]):
+        moved, reach, variance = 0.0, 0.0, 0.0
+        for m in range(i + 1):
+            work[m] = 0.0
+        for j in range(i + 1):
+            slope, y = factor[i, j], mean[j] - origin[j]
+            moved += slope * y
+            reach += abs(slope) * np.sqrt(scatter[j, j] / weight + y * y)
+            for m in range(i + 1):
+                work[m] += slope * scatter[j, m]
+        for m in range(i + 1):
+            variance += work[m] * factor[i, m]
+        squares += variance / weight + moved * moved
+        sizes += reach * reach
+    return squares, sizes

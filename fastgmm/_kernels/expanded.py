@@ -19,7 +19,6 @@ import numpy as np
 
 from . import expanded_tiles, scaled
 from .arrays import Array, Indices
-from .exp import LOG2_E
 from .expanded_tiles import PANEL, log_densities, summed, whitened_squares
 from .listed_tiles import add_listed_moments, write_lines
 from .options import device, shared
@@ -46,20 +45,13 @@ class Expanded(NamedTuple):
     coefficients: Array  # (K, 1 + features and products): a
 
 
-def expand(params: Scaled, slopes: Array, squares: Array) -> Expanded:
-    """Return the same components with their squares multiplied out.
-
-    slopes : (K, d), the precisions times the means less the origin; squares : (K,), the square
-    distances of the origin in the components' metrics.
-    """
-    constants = (params.constants - 0.5 * squares)[:, None]
-    parts = (constants, slopes, -0.5 * params.precisions)
-    coefficients = np.ascontiguousarray(LOG2_E * np.concatenate(parts, axis=1))
+def expand(params: Scaled, coefficients: Array) -> Expanded:
+    """Return the same components with their squares multiplied out, see `algebra`."""
     rows, columns = params.factor.shape
-    whitening = np.zeros((rows, columns + 1 if rows else 0))
-    whitening[:, 1:] = params.factor
-    for array in (whitening, coefficients):
-        array.flags.writeable = False
+    whitening = np.zeros((rows, columns + 1)) if rows else params.factor
+    if rows:
+        whitening[:, 1:] = params.factor
+        whitening.flags.writeable = False
     return Expanded(*params, whitening=whitening, coefficients=coefficients)
 
 

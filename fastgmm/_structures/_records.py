@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .._kernels.algebra import multiply_out
+from .._kernels.algebra import multiply_out, multiply_out_scaled
 from .._kernels.expanded import Expanded, expand
 from .._kernels.expanded_triangular import ExpandedTriangular, expand_triangular
 from .._kernels.kinds import KernelParams
@@ -27,25 +27,18 @@ def readonly(array: Array, dtype: DTypeLike = np.float64) -> Array:
     return view
 
 
+_NOTHING = readonly(np.empty((0, 0)))
+
+
 def constants_of(log_weights: Array, log_determinants: Array, d: int) -> Array:
     """Return the constants (K,) of the log-densities, log-weights included."""
     return readonly(log_weights + log_determinants - 0.5 * d * math.log(2.0 * math.pi))
 
 
-def centre_of(params: Params) -> Array:
-    """Return the mean of the mixture (d,)."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        # no call of BLAS, whose digits may depend on its threads, and on the layout of the means
-        centre: Array = (params.weights[:, None] * readonly(params.means)).sum(axis=0)
-        centre /= params.weights.sum()
-    return centre
-
-
 def triangular(means: Array, factors: Array, constants: Array) -> Triangular:
     """Return components with a factor each (K, d, d), lower triangular."""
     shared = readonly(means)
-    nothing = readonly(np.empty((0, 0)))
-    return Triangular(shared, shared, readonly(pack(factors)), constants, nothing)
+    return Triangular(shared, shared, readonly(pack(factors)), constants, _NOTHING)
 
 
 def triangular_expanded_if_near(
@@ -78,45 +71,32 @@ def triangular_float32(means: Array, factors: Array, constants: Array) -> Triang
 
 
 def unwhitened(
-    means: Array, precisions: Array, constants: Array, moments: int, origin: Array
+    params: Params, precisions: Array, constants: Array, moments: int
 ) -> Scaled | Expanded:
     """Return components with precisions (K, d) or (K, 1); moments: how many are gathered.
 
-    origin : (d,), near which the components may be.
+    Their squares are multiplied out, where that costs few digits.
     """
-    shared = readonly(means)
-    params = Scaled(
-        means=shared,
-        centres=shared,
-        precisions=readonly(precisions),
+    means, precisions = readonly(params.means), readonly(precisions)
+    k, d = means.shape
+    origin, coefficients = np.empty(d), np.empty((k, 1 + d + precisions.shape[1]))
+    weights = readonly(params.weights)
+    terms = multiply_out_scaled(precisions, None, weights, means, constants, origin, coefficients)
+    scaled = Scaled(
+        means=means,
+        centres=means,
+        precisions=precisions,
         constants=constants,
-        factor=readonly(np.empty((0, 0))),
+        factor=_NOTHING,
         origin=readonly(origin),
         moments=readonly(np.empty(moments)),
     )
-    with np.errstate(over="ignore", invalid="ignore"):
-        offsets = shared - origin
-    return expanded_if_near(params, offsets)
+    return expanded_if_near(scaled, terms, coefficients)
 
 
-def expanded_if_near(
-    params: Scaled, offsets: Array, spread: Array | None = None
-) -> Scaled | Expanded:
-    """Return parameters whose squares are multiplied out, where that costs few digits.
-
-    offsets : (K, d), the centres as the density sees them, from the origin of the rows it sees.
-    spread : (d,), standard deviations of the rows' features, where a factor whitens rows.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        slopes = params.precisions * offsets
-        terms = (slopes * offsets).sum(axis=1)
-        squares = terms
-        if spread is not None:
-            slopes = slopes @ params.factor
-            terms = np.maximum(squares, np.abs(slopes) @ spread)
-    if not terms.max() <= MAX_SQUARE_DISTANCE:
-        return params
-    return expand(params, slopes, squares)
+def expanded_if_near(params: Scaled, terms: float, coefficients: Array) -> Scaled | Expanded:
+    """Return components with their squares multiplied out, where terms of this size allow it."""
+    return expand(params, readonly(coefficients)) if terms <= MAX_SQUARE_DISTANCE else params
 
 
 def centred(params: KernelParams) -> KernelParams:

@@ -6,7 +6,7 @@ from numpy.typing import DTypeLike, NDArray
 from .._kernels.kinds import KernelParams
 from .._stats import SufficientStats
 from ._base import Array, CovarianceStructure, IllDefinedCovariance, Params, Rng, Scatter
-from ._records import centre_of, constants_of, unwhitened
+from ._records import constants_of, unwhitened
 
 
 class _Variances(CovarianceStructure):
@@ -43,8 +43,7 @@ class _Variances(CovarianceStructure):
         roots = params.precisions_cholesky
         constants = constants_of(log_weights, self.log_determinants(roots, d), d)
         precisions = self.precisions(roots).reshape(len(roots), -1)
-        moments, origin = self.second_columns(d), centre_of(params)
-        return unwhitened(params.means, precisions, constants, moments, origin)
+        return unwhitened(params, precisions, constants, self.second_columns(d))
 
     def draw(self, rng: Rng, mean: Array, covariances: Array, k: int, n: int) -> Array:
         draws: Array = mean + rng.standard_normal(size=(n, mean.size)) * np.sqrt(covariances[k])

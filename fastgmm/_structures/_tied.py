@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .._kernels import expanded
+from .._kernels.algebra import multiply_out_whitened, shared_squares
 from .._kernels.expanded import Expanded
 from .._kernels.kinds import KernelParams
 from .._kernels.scaled import Scaled
@@ -19,7 +20,6 @@ from ._matrices import (
 )
 from ._records import (
     MAX_SQUARE_DISTANCE,
-    centre_of,
     constants_of,
     expanded_if_near,
     readonly,
@@ -147,25 +147,25 @@ def _whitened(params: Params, factor: Array, constants: Array) -> Scaled | Expan
 
     Whitened centres that lie far apart tell that subtracting them would cost digits.
     """
-    origin = centre_of(params)
-    offsets = params.means - origin
-    centres = offsets @ factor.T
-    between = (params.weights[:, None] * centres**2).sum(axis=0).max()
+    weights, means, covariance = map(readonly, params[:3])
+    k, d = means.shape
+    origin, spread = np.empty((2, d))
+    centres, coefficients = np.empty((k, d)), np.empty((k, 1 + d + 1))
+    terms, between = multiply_out_whitened(
+        factor, None, weights, means, covariance, constants, origin, spread, centres, coefficients
+    )
     if not between <= _MAX_BETWEEN_TO_WITHIN:
         return None
     scaled = Scaled(
-        means=readonly(params.means),
+        means=means,
         centres=readonly(centres),
-        precisions=readonly(np.ones((len(centres), 1))),
+        precisions=readonly(np.ones((k, 1))),
         constants=constants,
         factor=factor,
         origin=readonly(origin),
         moments=readonly(np.empty(0)),
     )
-    own = params.covariances.diagonal()
-    with np.errstate(over="ignore", invalid="ignore"):
-        spread = np.sqrt(own + (params.weights[:, None] * offsets**2).sum(axis=0))
-    return expanded_if_near(scaled, centres, spread)
+    return expanded_if_near(scaled, terms, coefficients)
 
 
 def without_squares(params: KernelParams, scatter: Scatter | None) -> tuple[KernelParams, float]:
@@ -176,11 +176,12 @@ def without_squares(params: KernelParams, scatter: Scatter | None) -> tuple[Kern
     """
     if scatter is None or not isinstance(params, Expanded) or not params.whitening.size:
         return params, 0.0
-    factor, covariance = params.factor, scatter.matrix / scatter.weight
-    moved = factor @ (scatter.mean - params.origin)
-    squares = float(np.sum((factor @ covariance) * factor) + moved @ moved)
-    terms = np.abs(factor) @ np.sqrt(covariance.diagonal())
-    if not terms @ terms + moved @ moved <= MAX_SQUARE_DISTANCE * len(factor):
+    d = len(params.factor)
+    matrix, mean = readonly(scatter.matrix), readonly(scatter.mean)
+    squares, terms = shared_squares(
+        params.factor, None, matrix, mean, params.origin, scatter.weight, np.empty(d)
+    )
+    if not terms <= MAX_SQUARE_DISTANCE * d:
         return params, 0.0
     return expanded.without_squares(params), -0.5 * squares
 
