@@ -205,14 +205,6 @@ def way_for(params: KernelParams) -> Way | None:
     return _WAYS.get((type(params), params.means.shape[1] <= MOST))
 
 
-def _divided(block: Block, n: int | None) -> tuple[Block, Block]:
-    """Return the first n rows of a block, or all, and the others."""
-    n = len(block.rows) if n is None else n
-    first = block._replace(rows=block.rows[:n], weights=block.weights[:n])
-    others = block._replace(rows=block.rows[n:], weights=block.weights[n:], start=block.start + n)
-    return first, others
-
-
 class PrunedPass(ReducePass):
     """The E and M step without pairs that cannot matter; dense for blocks where most of them do.
 
@@ -228,28 +220,30 @@ class PrunedPass(ReducePass):
         *,
         label: bool,
         tried: int,
-        gaps: Array = NO_GAPS,
+        dense: EMPass | None = None,
     ) -> None:
         self.way = way
         self.params = params
         self.bounds = bounds
         self.keys = keys
         self.label = label  # whether the likely components are to be found first
-        self.tried = tried  # one stretch in so many is tried, the others are dense
-        self.gaps = gaps  # as in `EMPass`
-        self.size = EMPass(params).size + 2
+        # 1, or it is a trial: the pass is dense, and of one stretch in so many pairs are counted
+        self.tried = tried
+        self.dense = dense or EMPass(params)
+        self.size = self.dense.size + 2
 
     def worker(self) -> BlockReducer:
-        way, params = self.way, self.params
-        dense, find = EMPass(params, self.gaps).worker(), MapPass(params, LABEL, _LABELS).worker()
+        way, params, trial = self.way, self.params, self.tried > 1
+        dense, find = self.dense.worker(), MapPass(params, LABEL, _LABELS).worker()
         scratch, room = None, 0
         n_components = len(params.means)
+        unwanted = np.zeros(self.dense.size if trial else 0)
 
         def run(block: Block, statistics: Array) -> None:
             nonlocal scratch, room
-            sums, rest = statistics[:-2], block
+            sums = statistics[:-2]
             if block.start // _STRETCH % self.tried == 0:
-                tried, others = _divided(block, None if self.tried == 1 else _MOST_TRIED)
+                tried = _first(block, _MOST_TRIED) if trial else block
                 rows = tried.rows
                 if room < len(rows):
                     scratch, room = way.scratch(params, len(rows)), len(rows)
@@ -259,14 +253,20 @@ class PrunedPass(ReducePass):
                     find(tried, found)
                     keys[:] = found * way.keys
                 all_pairs = len(rows) * n_components
-                pairs = way.add_block(tried, params, self.bounds, keys, scratch, sums)
+                target = unwanted if trial else sums
+                pairs = way.add_block(tried, params, self.bounds, keys, scratch, target)
                 statistics[-2] += all_pairs if pairs < 0 else pairs
                 statistics[-1] += all_pairs
-                rest = block if pairs < 0 else others
-            if len(rest.rows):
-                dense(rest, sums)
+                if pairs >= 0 and not trial:
+                    return
+            dense(block, sums)
 
         return run
+
+
+def _first(block: Block, n: int) -> Block:
+    """Return the first n rows of a block."""
+    return block._replace(rows=block.rows[:n], weights=block.weights[:n])
 
 
 class EMPasses:
@@ -328,22 +328,24 @@ class EMPasses:
 
         scatter : of all these rows, if it is known.
         """
-        task, shared = self._pruned(params), 0.0
+        whole, shared = without_squares(params, scatter)
+        dense = EMPass(whole, self._gaps(params))
+        task = self._pruned(params, dense)
         if task is None:
-            dense, shared = without_squares(params, scatter)
-            flat = reduce(EMPass(dense, self._gaps(params)))
+            flat = reduce(dense)
             self._wait -= 1
         else:
-            whole = reduce(task)
-            flat, (pairs, tried) = whole[:-2], whole[-2:]
+            found = reduce(task)
+            flat, (pairs, tried) = found[:-2], found[-2:]
+            shared = shared if task.tried > 1 else 0.0
             most = task.way.most_pairs(self.n_rows, *params.means.shape)
             self._learn(pairs <= most * tried)
-        found = SufficientStats.from_flat(flat, params.means)
-        self.mass, self._weight = found.mass, found.weight
-        return found._replace(log_likelihood=found.log_likelihood + shared * found.weight)
+        stats = SufficientStats.from_flat(flat, params.means)
+        self.mass, self._weight = stats.mass, stats.weight
+        return stats._replace(log_likelihood=stats.log_likelihood + shared * stats.weight)
 
-    def _pruned(self, params: KernelParams) -> PrunedPass | None:
-        """Return the pass that prunes, if one is due."""
+    def _pruned(self, params: KernelParams, dense: EMPass) -> PrunedPass | None:
+        """Return the pass that prunes, or tries to, if one is due."""
         way = way_for(params)
         if way is None or self.mass is None or not self._suits(way, params):
             return None
@@ -365,14 +367,15 @@ class EMPasses:
             except OSError:  # the disk is full: slower, but it works
                 self.prune = False
                 return None
+        label, trial = self._stage != "pruned", self._stage == "trial"
         return PrunedPass(
             way,
             params,
             bounds,
             self._keys,
-            label=self._stage != "pruned",
-            tried=_TRIED if self._stage == "trial" else 1,
-            gaps=self._gaps(params),
+            label=label,
+            tried=_TRIED if trial else 1,
+            dense=dense if trial else EMPass(params, dense.gaps),
         )
 
     def _gaps(self, params: KernelParams) -> Array:
