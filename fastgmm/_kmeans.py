@@ -146,18 +146,18 @@ class _Seeds:
         task.sums = np.empty_like(task.sums)
         take_in = task.worker()
         found = np.empty(len(targets), np.int64)
-        for i, target in enumerate(targets):
-            # rounding may leave a target beyond the last sum, and 0 is reached before the first
-            number = int(filled[np.searchsorted(running[filled[:-1]], target)])
-            block = source.block(number)
+        # rounding may leave a target beyond the last sum, and 0 is reached before the first
+        numbers = filled[np.searchsorted(running[filled[:-1]], targets)]
+        for number in set(numbers.tolist()):
+            block, here = source.block(number), numbers == number
             take_in(block, np.zeros(1))
             added = self.closest[block.where]
             if block.weights.size:
                 added = added * block.weights
             positive = np.flatnonzero(added > 0.0)
             before = running[number] - sums[number]
-            place = np.searchsorted(before + np.cumsum(added[positive]), target)
-            found[i] = block.start + positive[min(int(place), len(positive) - 1)]
+            places = np.searchsorted(before + np.cumsum(added[positive]), targets[here])
+            found[here] = block.start + positive[np.minimum(places, len(positive) - 1)]
         return found
 
 
