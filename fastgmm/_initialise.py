@@ -191,4 +191,5 @@ def total_scatter(source: RowSource) -> Scatter:
     stats = SufficientStats.from_flat(flat, reference)
     mean = reference + stats.first / stats.weight
     central = stats.rebase(mean)
-    return Scatter(stats.weight, mean[0], unpack(central.second, d)[0])
+    residual = central.first[0] / stats.weight
+    return Scatter(stats.weight, mean[0], unpack(central.second, d)[0], residual)

@@ -26,7 +26,7 @@ from ._passes import (
     SeedPass,
     block_rows,
 )
-from ._sources import ArraySource, RowSource
+from ._sources import ArraySource, RowSource, UnfitRow
 from ._stats import SufficientStats
 from ._structures import readonly
 
@@ -60,10 +60,13 @@ def _together(source: ArraySource, most: int) -> int:
 def pilot(source: RowSource) -> Array:
     """Return a point (d,) near the rows, to take moments about before their mean is known.
 
-    It is the mean of the first of them, which may lie far out where they count for little.
+    It is the weighted mean of the first rows that count.
     """
     numbers = np.arange(min(source.n_counted, 256))
-    first: ArraySource = source.sample(numbers)
+    try:
+        first: ArraySource = source.sample(numbers)
+    except UnfitRow:
+        return np.zeros(source.n_features)  # the first pass will report the first of them
     mean: Array = np.average(first.take(numbers), axis=0, weights=first.weights)
     return mean
 

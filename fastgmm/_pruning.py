@@ -50,14 +50,14 @@ _MOST_NUMBERS = 1 << 22
 # Less work than this is not worth a second kernel's compilation, nor what gaps cost.
 _LEAST_WORK = 1e7
 _MOST_KEYS = 1 << 16
-# One stretch of rows in so many is tried first, of each of its blocks the first so many rows.
+# In a trial, one stretch of rows in so many is looked at, of each of its blocks the first so many.
 _TRIED, _STRETCH, _MOST_TRIED = 16, 8192, 2048
 
 
 def _negligible(mass: Array, weight: float, n_rows: int) -> tuple[NDArray[np.bool_], float]:
     """Return which components are skipped at all, and the smallest responsibility that counts."""
     skipped = mass * n_rows >= weight  # a row or more
-    return skipped, _EPSILON * float(mass.min(initial=weight, where=skipped)) / weight
+    return skipped, _EPSILON * (float(mass.min(initial=weight, where=skipped)) / weight)
 
 
 class Way(Protocol):
@@ -208,6 +208,8 @@ def way_for(params: KernelParams) -> Way | None:
 class PrunedPass(ReducePass):
     """The E and M step without pairs that cannot matter; dense for blocks where most of them do.
 
+    Or a trial: a dense pass that counts, beside it, the pairs of a few rows that would be finished.
+
     The last two of its flat statistics are the pairs that were finished, and all of those tried.
     """
 
@@ -227,8 +229,7 @@ class PrunedPass(ReducePass):
         self.bounds = bounds
         self.keys = keys
         self.label = label  # whether the likely components are to be found first
-        # 1, or it is a trial: the pass is dense, and of one stretch in so many pairs are counted
-        self.tried = tried
+        self.tried = tried  # 1, or it is a trial, which looks at one stretch in so many
         self.dense = dense or EMPass(params)
         self.size = self.dense.size + 2
 
@@ -328,8 +329,8 @@ class EMPasses:
 
         scatter : of all these rows, if it is known.
         """
-        whole, shared = without_squares(params, scatter)
-        dense = EMPass(whole, self._gaps(params))
+        less, shared = without_squares(params, scatter)
+        dense = EMPass(less, self._gaps(params))
         task = self._pruned(params, dense)
         if task is None:
             flat = reduce(dense)

@@ -169,6 +169,7 @@ def test_total_scatter(weighted, offset):
     z = X - offset - mean
     assert scatter.weight == pytest.approx(w.sum())
     assert_allclose(scatter.mean - offset, mean, rtol=1e-7)
+    assert_allclose((scatter.mean - offset) + scatter.residual, mean, rtol=1e-13)
     assert_allclose(scatter.matrix, (z * w[:, None]).T @ z, rtol=1e-6, atol=1e-8)
 
 

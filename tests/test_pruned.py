@@ -23,7 +23,7 @@ from pruned_passes import (
 from fastgmm import _pruning
 from fastgmm._kernels import pruned
 from fastgmm._passes import EMPass
-from fastgmm._pruning import way_for
+from fastgmm._pruning import _negligible, way_for
 
 
 @pytest.fixture
@@ -233,3 +233,10 @@ def test_the_same_bits_for_any_threads_and_layout(distance):
 @pytest.mark.parametrize("distance", [12.0, 20.0, 30.0])
 def test_a_run_is_the_dense_run(distance):
     assert_a_run_is_the_dense_run(*mixture(40_001, 16, 24, distance))
+
+
+@pytest.mark.nojit
+def test_what_is_negligible_does_not_underflow():
+    skipped, floor = _negligible(np.full(4, 1e-312), 4e-312, 100)
+    assert skipped.all()
+    assert floor == pytest.approx(2.0**-53 / 4, rel=1e-9)

@@ -152,7 +152,8 @@ def statistics(kind, k, d, n=60, seed=0, offset=0.0, spread=1.0):
 
 def scatter_of(X, weights):
     mean = np.average(X, axis=0, weights=weights)
-    return Scatter(weights.sum(), mean, ((X - mean) * weights[:, None]).T @ (X - mean))
+    matrix = ((X - mean) * weights[:, None]).T @ (X - mean)
+    return Scatter(weights.sum(), mean, matrix, np.zeros(X.shape[1]))
 
 
 @each_type

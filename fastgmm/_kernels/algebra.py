@@ -175,9 +175,11 @@ def multiply_out_scaled(
 ) -> float:
     """Do the same for components without products of features.
 
-    precisions : IN (K, d), or (K, 1) for one in every direction; out : OUT (K, 1 + d + d), or
-    (K, 1 + d + 1), the constant, then what features, and their squares or the sum of these, are
-    multiplied by.
+    precisions : IN (K, d), or (K, 1) for one in every direction; params : not read; out : OUT
+    (K, 1 + d + d), or (K, 1 + d + 1), the constant, then what features, and their squares or the
+    sum of these, are multiplied by.
+
+    Returns the largest square distance of a component from the origin, or NaN.
     """
     n_components, d = means.shape
     columns = precisions.shape[1]
@@ -212,11 +214,12 @@ def multiply_out_whitened(
 ) -> tuple[float, float]:
     """Do the same for components that share a factor.
 
-    factor : IN (d, d), lower triangular; covariance : IN (d, d); spread : OUT (d,), the standard
-    deviations of the mixture; centres : OUT (K, d), the means less the origin, whitened; out : OUT
-    (K, 1 + d + 1), where the last column is for the square of the whitened row.
+    factor : IN (d, d), lower triangular; params : not read; covariance : IN (d, d); spread : OUT
+    (d,), the standard deviations of the mixture; centres : OUT (K, d), the means less the origin,
+    whitened; out : OUT (K, 1 + d + 1), of which the last column is for the whitened row's square.
 
-    Returns what `multiply_out` does, and the largest variance of the centres.
+    Returns the size of the largest terms, which are square distances from the origin or what the
+    features of a row add up to, and the largest variance of the centres; or NaN.
     """
     n_components, d = means.shape
     _write_mean(weights, means, origin)
@@ -258,29 +261,32 @@ def shared_squares(
     factor: Array,
     params: Any,
     scatter: Array,
-    mean: Array,
-    origin: Array,
+    offset: Array,
+    residual: Array,
     weight: float,
     work: Array,
 ) -> tuple[float, float]:
     """Return the mean square length of whitened rows, and the size of the terms it is a sum of.
 
     factor : IN (d, d), lower triangular; params : not read; scatter : IN (d, d), of rows of this
-    weight about their mean (d,); origin : IN (d,), subtracted before whitening; work : WORK (d,).
+    weight about a point; offset : IN (d,), of that point from the origin that is subtracted before
+    whitening; residual : IN (d,), of the rows' mean from that point; work : WORK (d,).
     """
     squares, sizes = 0.0, 0.0
     for i in range(factor.shape[0]):
-        moved, reach, variance = 0.0, 0.0, 0.0
+        moved, rest, reach, variance = 0.0, 0.0, 0.0, 0.0
         for m in range(i + 1):
             work[m] = 0.0
         for j in range(i + 1):
-            slope, y = factor[i, j], mean[j] - origin[j]
+            slope, y = factor[i, j], offset[j] + residual[j]
             moved += slope * y
-            reach += abs(slope) * np.sqrt(scatter[j, j] / weight + y * y)
+            rest += slope * residual[j]
+            # of a feature that is constant, rounding may make the variance negative
+            reach += abs(slope) * np.sqrt(max(0.0, scatter[j, j] / weight + y * y))
             for m in range(i + 1):
                 work[m] += slope * scatter[j, m]
         for m in range(i + 1):
             variance += work[m] * factor[i, m]
-        squares += variance / weight + moved * moved
+        squares += variance / weight + moved * moved - rest * rest
         sizes += reach * reach
-    return squares, sizes
+    return squares, sizes + 0.0 * squares

@@ -41,7 +41,8 @@ class Expanded(NamedTuple):
     factor: Array
     origin: Array  # (d,), subtracted from all rows
     moments: Array
-    whitening: Array  # (d, 1 + d), the factor behind a column of zeros; or (0, 0)
+    # (d, 1 + d), the factor behind a column of zeros; (0, 0) if there is none, or without squares
+    whitening: Array
     coefficients: Array  # (K, 1 + features and products): a
 
 
@@ -83,7 +84,7 @@ def work_size(params: Expanded) -> int:
     d = int(params.means.shape[1])
     b, counted = tile_rows(d), _counted(d, columns, params.factor.size)
     cells = columns * b + n_components * _cells_size(counted)
-    return int(cells + padded(d) + max(b * padded(counted), d * PANEL))
+    return int(cells + padded(d) + b * padded(counted))
 
 
 @device

@@ -145,7 +145,12 @@ class ArraySource:
         """Return a source of the rows of these increasing numbers, among those that count."""
         index, weights = ranks, None
         if self.weights is not None:
-            index = np.flatnonzero(self.weights)[ranks]
+            stop = 1 << 12  # the first ones take no array of all
+            while stop < self.n_rows and np.count_nonzero(self.weights[:stop]) <= ranks.max(
+                initial=0
+            ):
+                stop *= 4
+            index = np.flatnonzero(self.weights[:stop])[ranks]
             weights = self.weights[index]
         rows = np.ascontiguousarray(self._X[index], self.dtype).view(np.ndarray)
         try:

@@ -40,6 +40,7 @@ class Scatter(NamedTuple):
     weight: float
     mean: Array  # (d,)
     matrix: Array  # (d, d) sum of w (x - mean)(x - mean)^T
+    residual: Array  # (d,), what the mean was rounded by: far from the origin that counts
 
 
 class CovarianceStructure(Protocol):

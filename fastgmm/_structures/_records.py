@@ -17,6 +17,7 @@ from ._base import Array, Params
 # Multiplying out the squares of deviations loses as many digits as (distance of a centre from
 # the origin / sd)^2 has: 13 of 16 are left up to here.  Should a pass shrink a component's sd a
 # lot, its new variance loses more by the same rule; the next pass sees that and mends it.
+# Where a factor whitens rows, what their features add up to is held to the same limit.
 MAX_SQUARE_DISTANCE = 1e3
 
 

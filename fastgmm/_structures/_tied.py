@@ -176,12 +176,10 @@ def without_squares(params: KernelParams, scatter: Scatter | None) -> tuple[Kern
     """
     if scatter is None or not isinstance(params, Expanded) or not params.whitening.size:
         return params, 0.0
-    d = len(params.factor)
-    matrix, mean = readonly(scatter.matrix), readonly(scatter.mean)
-    squares, terms = shared_squares(
-        params.factor, None, matrix, mean, params.origin, scatter.weight, np.empty(d)
-    )
-    if not terms <= MAX_SQUARE_DISTANCE * d:
+    d, weight = len(params.factor), scatter.weight
+    arrays = map(readonly, (scatter.matrix, scatter.mean - params.origin, scatter.residual))
+    squares, terms = shared_squares(params.factor, None, *arrays, weight, np.empty(d))
+    if not terms <= MAX_SQUARE_DISTANCE * d:  # they are sums over d whitened features
         return params, 0.0
     return expanded.without_squares(params), -0.5 * squares
 
