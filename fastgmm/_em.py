@@ -80,7 +80,7 @@ def gather(
     stats = passes.run(source.reduce, structure.kernel_params(params, logs, dtype), rule.scatter)
     if dtype == np.float32 and not stats.is_finite():
         # rows so far out that something overflowed in float32
-        stats = passes.run(source.reduce, structure.kernel_params(params, logs))
+        stats = passes.run(source.reduce, structure.kernel_params(params, logs), rule.scatter)
     return stats
 
 

@@ -49,10 +49,9 @@ class Expanded(NamedTuple):
 def expand(params: Scaled, coefficients: Array) -> Expanded:
     """Return the same components with their squares multiplied out, see `algebra`."""
     rows, columns = params.factor.shape
-    whitening = np.zeros((rows, columns + 1)) if rows else params.factor
-    if rows:
-        whitening[:, 1:] = params.factor
-        whitening.flags.writeable = False
+    whitening = np.zeros((rows, columns + 1 if rows else 0))
+    whitening[:, 1:] = params.factor
+    whitening.flags.writeable = False
     return Expanded(*params, whitening=whitening, coefficients=coefficients)
 
 
