@@ -202,6 +202,7 @@ sys.exit(fastgmm.__main__.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["out.npy", "out.csv"])
 def test_ctrl_c_leaves_nothing(model, output):
     save(rows(), "x.npy")
@@ -246,6 +247,7 @@ print(peak - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux tells what is anonymous")
 @pytest.mark.parametrize("name", ["x.npy", "x.csv", "x.parquet"])
 def test_memory_is_bounded(model, name):

@@ -138,34 +138,39 @@ def test_fork_after_a_fit():
 
 # --- the cache of compiled kernels --------------------------------------------------------------
 
-SMALL_FIT = """
+# What uses few kernels: in most of these tests they are compiled anew.
+SMALL_USE = """
     import json, sys
     from datasets import faithful
     from fastgmm import GaussianMixture
 
     X = faithful()
-    {before_the_fit}
-    model = GaussianMixture(2, covariance_type="diag", random_state=0).fit(X)
-    print(json.dumps([model.means_.tolist(), model.score(X)]))
+    {before}
+    model = GaussianMixture.from_parameters(
+        [0.4, 0.6], [[2, 55], [4.3, 80]], [[0.1, 35], [0.2, 35]], covariance_type="diag"
+    )
+    print(json.dumps([model.predict(X).tolist(), model.score_samples(X).tolist()]))
 """
 
 
-def small_fit(cache, *arguments, before_the_fit="", wait=True):
-    script = SMALL_FIT.format(before_the_fit=before_the_fit)
+def small_use(cache, *arguments, before="", wait=True):
+    script = SMALL_USE.format(before=before)
     return run_python(script, *arguments, wait=wait, NUMBA_CACHE_DIR=str(cache))
 
 
-def expected_small_fit():
+def expected_small_use():
     X = faithful()
-    model = GaussianMixture(2, covariance_type="diag", random_state=0).fit(X)
-    return [model.means_.tolist(), model.score(X)]
+    model = GaussianMixture.from_parameters(
+        [0.4, 0.6], [[2, 55], [4.3, 80]], [[0.1, 35], [0.2, 35]], covariance_type="diag"
+    )
+    return [model.predict(X).tolist(), model.score_samples(X).tolist()]
 
 
 @pytest.fixture(scope="module")
 def filled_by_two(tmp_path_factory):
     """A cache folder that two processes filled at once, and what they found."""
     cache = tmp_path_factory.mktemp("cache")
-    processes = [small_fit(cache, wait=False) for _ in range(2)]
+    processes = [small_use(cache, wait=False) for _ in range(2)]
     return cache, [finish(process) for process in processes]
 
 
@@ -176,11 +181,11 @@ def cache_files(folder):
 @pytest.mark.slow
 def test_two_processes_fill_an_empty_cache(filled_by_two):
     cache, found = filled_by_two
-    assert found == [expected_small_fit()] * 2
+    assert found == [expected_small_use()] * 2
     files = cache_files(cache)
     assert files
     stamps = [path.stat().st_mtime_ns for path in files]
-    assert small_fit(cache) == expected_small_fit()
+    assert small_use(cache) == expected_small_use()
     assert [path.stat().st_mtime_ns for path in cache_files(cache)] == stamps  # nothing compiled
 
 
@@ -194,7 +199,7 @@ def test_truncated_cache_files(filled_by_two, tmp_path, suffix, kept):
     for path in damaged:
         content = path.read_bytes()
         path.write_bytes(content[: int(kept * len(content))])
-    assert small_fit(cache) == expected_small_fit()
+    assert small_use(cache) == expected_small_use()
 
 
 @pytest.mark.slow
@@ -205,19 +210,19 @@ def test_read_only_cache_folder():
     from numba.core.caching import CompileResultCacheImpl
     CompileResultCacheImpl._locator_classes = CompileResultCacheImpl._locator_classes[:1]
     """
-    script = textwrap.dedent(no_other) + textwrap.dedent(SMALL_FIT.format(before_the_fit=""))
-    assert run_python(script, NUMBA_CACHE_DIR="/proc/self") == expected_small_fit()
+    script = textwrap.dedent(no_other) + textwrap.dedent(SMALL_USE.format(before=""))
+    assert run_python(script, NUMBA_CACHE_DIR="/proc/self") == expected_small_use()
 
 
 @pytest.mark.slow
 def test_cache_folder_that_vanishes(tmp_path):
-    """A file stands where the folder was, after the import and before the first fit."""
+    """A file stands where the folder was, after the import and before the first kernel."""
     cache = tmp_path / "cache"
     vanish = (
         "import pathlib, shutil; cache = pathlib.Path(sys.argv[1]); "
         "shutil.rmtree(cache, ignore_errors=True); cache.touch()"
     )
-    assert small_fit(cache, cache, before_the_fit=vanish) == expected_small_fit()
+    assert small_use(cache, cache, before=vanish) == expected_small_use()
 
 
 # --- Ctrl-C ---------------------------------------------------------------------------------------

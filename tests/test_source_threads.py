@@ -88,6 +88,7 @@ def test_what_was_begun_is_closed_when_no_more_is_wanted():
     assert not [t for t in threading.enumerate() if t.name == "fastgmm-reader"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_fit_from_a_slow_source():
     code = """
         import os, signal, threading, time, warnings
@@ -171,6 +172,7 @@ def peak_memory(source, n_rows):
     return float(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
 def test_memory_does_not_grow_with_the_rows():
     # three slabs, a batch, a sample, and what the allocator holds back; the data are 128, 384 MB

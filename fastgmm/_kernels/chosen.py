@@ -86,7 +86,9 @@ def choose(values: Array, tile: Indices, rows: int, out: Array) -> None:
     """Write the values of a tile's rows to out, 0 for rows that are repeated."""
     if without_gaps(tile, rows):
         first = int(tile[0])
-        out[:rows] = values[first : first + rows]
+        together = values[first : first + rows]
+        for r in range(rows):  # to assign all at once compiles an error about shapes, too: 3 s
+            out[r] = together[r]
     else:
         for r in range(rows):
             out[r] = values[np.uint32(tile[r])]

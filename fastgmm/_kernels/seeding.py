@@ -195,9 +195,9 @@ def _write_seed(
     """
     if without_gaps(tile, rows):
         first = int(tile[0])
-        closest[first : first + rows] = near[:rows]
-        numbers = nearest[first : first + rows]
+        squares, numbers = closest[first : first + rows], nearest[first : first + rows]
         for r in range(rows):
+            squares[r] = near[r]
             numbers[r] = np.int32(number) if near[r] < before[r] else numbers[r]
     else:
         for r in range(rows):
