@@ -38,7 +38,7 @@ from ._passes import (
 )
 from ._sources import scratch_array
 from ._stats import SufficientStats
-from ._structures import CovarianceStructure, Params, Scatter, readonly, without_squares
+from ._structures import CovarianceStructure, Params, Scatter, readonly, split_squares
 
 Array = NDArray[np.float64]
 Keys = NDArray[np.uint16]  # what rows are sorted by
@@ -208,59 +208,72 @@ def way_for(params: KernelParams) -> Way | None:
 class PrunedPass(ReducePass):
     """The E and M step without pairs that cannot matter; dense for blocks where most of them do.
 
-    Or a trial: a dense pass that counts, beside it, the pairs of a few rows that would be finished.
+    The last two of its flat statistics are the pairs that were finished, and all that there were.
 
-    The last two of its flat statistics are the pairs that were finished, and all of those tried.
+    label : whether the likely components are to be found first, and kept as keys.
     """
 
     def __init__(
-        self,
-        way: Way,
-        params: KernelParams,
-        bounds: Any,
-        keys: Keys,
-        *,
-        label: bool,
-        tried: int,
-        dense: EMPass | None = None,
+        self, way: Way, params: KernelParams, bounds: Any, keys: Keys, dense: EMPass, *, label: bool
     ) -> None:
         self.way = way
         self.params = params
         self.bounds = bounds
         self.keys = keys
-        self.label = label  # whether the likely components are to be found first
-        self.tried = tried  # 1, or it is a trial, which looks at one stretch in so many
-        self.dense = dense or EMPass(params)
-        self.size = self.dense.size + 2
+        self.dense = dense
+        self.label = label
+        self.size = dense.size + 2
 
     def worker(self) -> BlockReducer:
-        way, params, trial = self.way, self.params, self.tried > 1
-        dense, find = self.dense.worker(), MapPass(params, LABEL, _LABELS).worker()
-        scratch, room = None, 0
-        n_components = len(params.means)
-        unwanted = np.zeros(self.dense.size if trial else 0)
+        prune, dense = self.pruner(), self.dense.worker()
 
         def run(block: Block, statistics: Array) -> None:
-            nonlocal scratch, room
             sums = statistics[:-2]
-            if block.start // _STRETCH % self.tried == 0:
-                tried = _first(block, _MOST_TRIED) if trial else block
-                rows = tried.rows
-                if room < len(rows):
-                    scratch, room = way.scratch(params, len(rows)), len(rows)
-                keys = self.keys[tried.where]
-                if self.label:
-                    found = np.empty(len(rows), np.int64)
-                    find(tried, found)
-                    keys[:] = found * way.keys
-                all_pairs = len(rows) * n_components
-                target = unwanted if trial else sums
-                pairs = way.add_block(tried, params, self.bounds, keys, scratch, target)
-                statistics[-2] += all_pairs if pairs < 0 else pairs
-                statistics[-1] += all_pairs
-                if pairs >= 0 and not trial:
-                    return
-            dense(block, sums)
+            if not prune(block, sums, statistics[-2:]):
+                dense(block, sums)
+
+        return run
+
+    def pruner(self) -> Callable[[Block, Array, Array], bool]:
+        """Return a function that adds a block's sums, and counts its pairs; False if it did not."""
+        way, params = self.way, self.params
+        find = MapPass(params, LABEL, _LABELS).worker()
+        scratch, room = None, 0
+
+        def prune(block: Block, sums: Array, counts: Array) -> bool:
+            nonlocal scratch, room
+            n = len(block.rows)
+            if room < n:
+                scratch, room = way.scratch(params, n), n
+            keys = self.keys[block.where]
+            if self.label:
+                found = np.empty(n, np.int64)
+                find(block, found)
+                keys[:] = found * way.keys
+            all_pairs = n * len(params.means)
+            pairs = way.add_block(block, params, self.bounds, keys, scratch, sums)
+            counts += all_pairs if pairs < 0 else pairs, all_pairs
+            return pairs >= 0
+
+        return prune
+
+
+class TrialPass(PrunedPass):
+    """A dense pass that counts, beside it, the pairs of a few rows that would be finished."""
+
+    def __init__(
+        self, way: Way, params: KernelParams, bounds: Any, keys: Keys, dense: EMPass
+    ) -> None:
+        super().__init__(way, params, bounds, keys, dense, label=True)
+
+    def worker(self) -> BlockReducer:
+        prune, dense = self.pruner(), self.dense.worker()
+        unwanted = np.zeros(self.dense.size)
+
+        def run(block: Block, statistics: Array) -> None:
+            if block.start // _STRETCH % _TRIED == 0:
+                prune(_first(block, _MOST_TRIED), unwanted, statistics[-2:])
+            dense(block, statistics[:-2])
 
         return run
 
@@ -329,24 +342,29 @@ class EMPasses:
 
         scatter : of all these rows, if it is known.
         """
-        less, shared = without_squares(params, scatter)
-        dense = EMPass(less, self._gaps(params))
-        task = self._pruned(params, dense)
-        if task is None:
+        gaps, due = self._gaps(params), self._due(params)
+        rest, common = params, 0.0
+        if due is None or self._stage == "trial":  # what prunes knows only whole densities
+            rest, common = split_squares(params, scatter)
+        dense = EMPass(rest, gaps)
+        if due is None:
             flat = reduce(dense)
             self._wait -= 1
         else:
+            if self._stage == "trial":
+                task: PrunedPass = TrialPass(*due, dense)
+            else:
+                task = PrunedPass(*due, dense, label=self._stage == "first")
             found = reduce(task)
             flat, (pairs, tried) = found[:-2], found[-2:]
-            shared = shared if task.tried > 1 else 0.0
             most = task.way.most_pairs(self.n_rows, *params.means.shape)
             self._learn(pairs <= most * tried)
         stats = SufficientStats.from_flat(flat, params.means)
         self.mass, self._weight = stats.mass, stats.weight
-        return stats._replace(log_likelihood=stats.log_likelihood + shared * stats.weight)
+        return stats._replace(log_likelihood=stats.log_likelihood + common * stats.weight)
 
-    def _pruned(self, params: KernelParams, dense: EMPass) -> PrunedPass | None:
-        """Return the pass that prunes, or tries to, if one is due."""
+    def _due(self, params: KernelParams) -> tuple[Way, KernelParams, Any, Keys] | None:
+        """Return what a pass that prunes, or tries to, is made of, if one is due."""
         way = way_for(params)
         if way is None or self.mass is None or not self._suits(way, params):
             return None
@@ -360,7 +378,6 @@ class EMPasses:
             if self._wait > 0:
                 return None
             self._stage = "trial"
-        bounds = way.bounds(params, self.mass, self._weight, self.n_rows)
         if self._keys is None:
             # 2 bytes a row: of very many rows in a file, since memory must not grow with them
             try:
@@ -368,16 +385,8 @@ class EMPasses:
             except OSError:  # the disk is full: slower, but it works
                 self.prune = False
                 return None
-        label, trial = self._stage != "pruned", self._stage == "trial"
-        return PrunedPass(
-            way,
-            params,
-            bounds,
-            self._keys,
-            label=label,
-            tried=_TRIED if trial else 1,
-            dense=dense if trial else EMPass(params, dense.gaps),
-        )
+        bounds = way.bounds(params, self.mass, self._weight, self.n_rows)
+        return way, params, bounds, self._keys
 
     def _gaps(self, params: KernelParams) -> Array:
         """Return by how much less than the best a log2-density counts (K,), or (0,) for all."""
@@ -425,5 +434,6 @@ def compile_kernels(structure: CovarianceStructure, dtype: np.dtype[Any]) -> Non
             if way is None:
                 continue
             bounds = way.bounds(params, np.ones(k), float(k), k)
-            task = PrunedPass(way, params, bounds, np.zeros(k, np.uint16), label=True, tried=1)
+            keys = np.zeros(k, np.uint16)
+            task = PrunedPass(way, params, bounds, keys, EMPass(params), label=True)
             task.worker()(Block(rows, NO_WEIGHTS, 0, 0), np.zeros(task.size))

@@ -20,7 +20,7 @@ from fastgmm._stats import SufficientStats
 from fastgmm._structures import STRUCTURES, Params
 from fastgmm._threads import Workers
 
-DENSE, TRIAL, WHOLE = "EMPass", "PrunedPass 16", "PrunedPass 1"
+DENSE, TRIAL, WHOLE = "EMPass", "TrialPass", "PrunedPass"
 
 
 def mixture(n, d, k, distance, kind="full"):
@@ -77,7 +77,7 @@ def both(X, truth, weights=None, keys=None, n_threads=2):
         way = way_for(params)
         bounds = way.bounds(params, dense.mass, dense.weight, len(X))
         found = np.zeros(len(X), np.uint16) if keys is None else keys.astype(np.uint16)
-        task = PrunedPass(way, params, bounds, found, label=keys is None, tried=1)
+        task = PrunedPass(way, params, bounds, found, EMPass(params), label=keys is None)
         flat = source.reduce(task)
     pruned = SufficientStats.from_flat(flat[:-2], params.means)
     return Both(dense, pruned, found, flat[-2] / flat[-1])
@@ -147,7 +147,7 @@ def stages(X, truths):
     source, passes, seen = source_of(X), EMPasses(len(X)), []
 
     def reduce(task):
-        seen.append(f"{type(task).__name__} {getattr(task, 'tried', '')}".strip())
+        seen.append(type(task).__name__)
         return source.reduce(task)
 
     stats = [passes.run(reduce, kernel_params_of(truth)) for truth in truths]

@@ -13,7 +13,7 @@ from fastgmm._kernels.pruned_tiles import RINGS
 from fastgmm._kernels.reaches import separations
 from fastgmm._kernels.triangular import Triangular, TriangularFloat32
 from fastgmm._passes import EMPass
-from fastgmm._pruning import EMPasses, PrunedPass, RowByRow, way_for
+from fastgmm._pruning import EMPasses, PrunedPass, RowByRow, TrialPass, way_for
 from fastgmm._rules import log_weights
 from fastgmm._stats import SufficientStats
 from fastgmm._structures import STRUCTURES
@@ -42,7 +42,7 @@ def pruned(X, truth, weights=None, mass=None, keys=None):
     mass = truth.weights * total if mass is None else mass
     bounds = way.bounds(params, mass, float(total), len(X))
     found = np.zeros(len(X), np.uint16) if keys is None else keys
-    task = PrunedPass(way, params, bounds, found, label=keys is None, tried=1)
+    task = PrunedPass(way, params, bounds, found, EMPass(params), label=keys is None)
     with np.errstate(all="ignore"):  # compiled kernels overflow in silence
         flat = source.reduce(task)
     stats = SufficientStats.from_flat(flat[:-2], params.means)
@@ -199,7 +199,7 @@ def seen(monkeypatch):
 
     def run(self, reduce, *args):
         def spy(task):
-            seen.append((type(task.params), type(task), getattr(task, "tried", 0)))
+            seen.append((type(task.params), type(task)))
             return reduce(task)
 
         return original(self, spy, *args)
@@ -215,8 +215,8 @@ def test_clusters_well_apart_are_pruned_in_float32(d, k, seen, monkeypatch):
     start = truth._replace(means=truth.means + 0.3)
     monkeypatch.setattr(_em, "_FLOAT32_CHANGE", 0.0)
     got = em(X, start)
-    dense, pruned_ = (TriangularFloat32, EMPass, 0), (TriangularFloat32, PrunedPass)
-    assert seen == [dense, (*pruned_, 16), *[(*pruned_, 1)] * 4]
+    kinds = [EMPass, TrialPass, *[PrunedPass] * 4]
+    assert seen == [(TriangularFloat32, kind) for kind in kinds]
     # the same bits, whatever the threads and the layout
     for n_threads, rows in [(1, X), (3, np.asfortranarray(X))]:
         other = em(rows, start, n_threads)
@@ -240,10 +240,10 @@ def test_the_end_is_exact(d, seen):
     X = X.astype(np.float32)
     start = truth._replace(means=truth.means + 0.3)
     got = em(X, start, tol=1e-12, max_iter=30)
-    narrow = [tiles is TriangularFloat32 for tiles, _, _ in seen]
+    narrow = [tiles is TriangularFloat32 for tiles, _ in seen]
     assert narrow == sorted(narrow, reverse=True)
-    assert {tiles for tiles, _, _ in seen} == {Triangular, TriangularFloat32}
-    assert seen[-1][1:] == (PrunedPass, 1)
+    assert {tiles for tiles, _ in seen} == {Triangular, TriangularFloat32}
+    assert seen[-1][1] is PrunedPass
     wide = em(X.astype(np.float64), start, tol=1e-12, max_iter=30)
     assert got.converged
     assert wide.converged

@@ -18,9 +18,9 @@ from fastgmm._initialise import total_scatter
 from fastgmm._kernels.expanded import Expanded
 from fastgmm._kernels.scaled import Scaled
 from fastgmm._passes import EMPass
-from fastgmm._pruning import EMPasses, PrunedPass
+from fastgmm._pruning import EMPasses, TrialPass
 from fastgmm._sources import ArraySource
-from fastgmm._structures import Scatter, without_squares
+from fastgmm._structures import Scatter, split_squares
 from fastgmm._threads import Workers
 
 
@@ -89,7 +89,7 @@ def test_far_from_the_origin_no_digits_are_lost(distance):
 def test_kernels_stay_within_their_arrays(d, k, weighted):
     X, truth = problem("tied", 300, d, k)
     weights = np.random.RandomState(0).gamma(1.0, size=300) if weighted else None
-    less, mean = without_squares(kernel_params_of(truth), total_scatter(source_of(X, weights)))
+    less, mean = split_squares(kernel_params_of(truth), total_scatter(source_of(X, weights)))
     stats = run_em(X, type(less)(*map(given, less)), weights)
     bound = stats.log_likelihood + mean * stats.weight
     assert_statistics(stats._replace(log_likelihood=bound), X, truth, weights)
@@ -106,7 +106,7 @@ def test_a_trial_of_pruning_has_the_bits_of_a_dense_pass():
         return source.reduce(task)
 
     first, second = (passes.run(reduce, params, scatter) for _ in range(2))
-    assert kinds == [EMPass, PrunedPass]
+    assert kinds == [EMPass, TrialPass]
     dense = EMPasses(len(X))
     dense.run(source.reduce, params, scatter)
     dense._wait = 1  # no trial yet
@@ -122,7 +122,7 @@ def test_a_constant_feature_keeps_the_saving():
     truth = oracle.Parameters(np.ones(1), np.zeros((1, 2)), covariance, "tied")
     matrix = np.diag([100.0, -1e-20])  # what rounding may leave
     scatter = Scatter(100.0, np.zeros(2), matrix, np.zeros(2))
-    less, mean = without_squares(kernel_params_of(truth), scatter)
+    less, mean = split_squares(kernel_params_of(truth), scatter)
     assert less.whitening.size == 0
     assert mean == pytest.approx(-0.5)
 
@@ -135,7 +135,7 @@ def test_an_unusable_scatter_is_not_used(value):
     matrix[2, 0] = matrix[0, 2] = value
     params = kernel_params_of(truth)
     with np.errstate(all="ignore"):
-        assert without_squares(params, Scatter(1.0, np.zeros(3), matrix, np.zeros(3)))[1] == 0.0
+        assert split_squares(params, Scatter(1.0, np.zeros(3), matrix, np.zeros(3)))[1] == 0.0
 
 
 def kinds(correlation, means):
@@ -144,7 +144,7 @@ def kinds(correlation, means):
     truth = oracle.Parameters(np.full(2, 0.5), np.array(means), covariance, "tied")
     params = kernel_params_of(truth)
     scatter = Scatter(100.0, np.zeros(2), 100.0 * covariance, np.zeros(2))
-    return params, *without_squares(params, scatter)
+    return params, *split_squares(params, scatter)
 
 
 @pytest.mark.nojit
@@ -176,5 +176,5 @@ def test_rows_of_unknown_scatter_and_other_kinds_keep_their_squares():
         _, truth = problem(kind, 1, 3, 2)
         params = kernel_params_of(truth)
         scatter = Scatter(1.0, np.zeros(3), np.eye(3), np.zeros(3))
-        assert without_squares(params, None) == (params, 0.0)
-        assert (without_squares(params, scatter)[0] is params) == (kind != "tied")
+        assert split_squares(params, None) == (params, 0.0)
+        assert (split_squares(params, scatter)[0] is params) == (kind != "tied")

@@ -7,7 +7,7 @@ from ._base import CovarianceStructure, IllDefinedCovariance, Params, Posterior,
 from ._full import Full
 from ._records import centred, distance_params, readonly
 from ._scaled import Diagonal, Spherical
-from ._tied import Tied, without_squares
+from ._tied import Tied, split_squares
 
 __all__ = [
     "STRUCTURES",
@@ -19,7 +19,7 @@ __all__ = [
     "centred",
     "distance_params",
     "readonly",
-    "without_squares",
+    "split_squares",
 ]
 
 STRUCTURES: dict[str, CovarianceStructure] = {

@@ -168,8 +168,8 @@ def _whitened(params: Params, factor: Array, constants: Array) -> Scaled | Expan
     return expanded_if_near(scaled, terms, coefficients)
 
 
-def without_squares(params: KernelParams, scatter: Scatter | None) -> tuple[KernelParams, float]:
-    """Return kernel parameters less what all components have in common, and its mean.
+def split_squares(params: KernelParams, scatter: Scatter | None) -> tuple[KernelParams, float]:
+    """Return kernel parameters less what all components have in common, and the mean of that.
 
     That is minus half the square length of the whitened row, which takes d^2 / 2 multiply-adds for
     each row to know.  The scatter of the rows knows its mean, where that costs few digits.
