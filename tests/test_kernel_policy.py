@@ -174,6 +174,7 @@ REPORT = """
     sys.path[:0] = {path!r}
     import numpy as np
     from fastgmm import GaussianMixture
+    from numba.core import event
     from fastgmm._kernels import bounds, em_pass, finite, lloyd, options, pruned, seeding
 
     warnings.simplefilter("ignore")
@@ -202,8 +203,10 @@ REPORT = """
                     digest(name, model.means_, model.covariances_, model.weights_)
 
     order = [(step, kind) for kind in ("full", "tied") for step in (fit, infer)]
-    for step, kind in order if {forwards} else order[::-1]:
-        step(kind)
+    with event.install_recorder("numba:compile") as recorder:
+        for step, kind in order if {forwards} else order[::-1]:
+            step(kind)
+    compiled = {{e.data["dispatcher"].py_func.__qualname__ for _, e in recorder.buffer}}
     variants = {{
         variant.__name__: variant
         for module in (em_pass, finite, lloyd, seeding)
@@ -216,6 +219,7 @@ REPORT = """
         "misses": sum(sum(s.cache_misses.values()) for s in stats),
         "signatures": {{name: len(v.signatures) for name, v in variants.items()}},
         "bits": bits,
+        "compiled": sorted(compiled),
     }}))
 """
 
@@ -254,6 +258,16 @@ def test_a_second_process_compiles_nothing(reports):
     assert cold["hits"] == 0
     for warm in later:
         assert (warm["hits"], warm["misses"]) == (cold["misses"], 0)
+
+
+@jit_only
+@pytest.mark.slow
+def test_no_kernel_compiles_the_text_of_an_error(reports):
+    """To assign arrays to slices does, of shapes that differ: 3 s of a first fit."""
+    cold, warm, _ = reports
+    assert len(cold["compiled"]) > 50
+    assert [name for name in cold["compiled"] if "raise" in name or "unicode" in name] == []
+    assert warm["compiled"] == []
 
 
 @jit_only
