@@ -173,8 +173,8 @@ REPORT = """
     import hashlib, json, sys, warnings
     sys.path[:0] = {path!r}
     import numpy as np
-    from fastgmm import GaussianMixture
     from numba.core import event
+    from fastgmm import GaussianMixture
     from fastgmm._kernels import bounds, em_pass, finite, lloyd, options, pruned, seeding
 
     warnings.simplefilter("ignore")

@@ -19,6 +19,7 @@ from joblib import Parallel, delayed
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
+from small_models import made, small
 
 import fastgmm
 from fastgmm import GaussianMixture
@@ -138,31 +139,24 @@ def test_fork_after_a_fit():
 
 # --- the cache of compiled kernels --------------------------------------------------------------
 
-# What uses few kernels: in most of these tests they are compiled anew.
-SMALL_USE = """
+# Answers of a given mixture need three kernels, a fit nine: most of these tests compile them anew.
+ANSWERS = """
     import json, sys
-    from datasets import faithful
-    from fastgmm import GaussianMixture
+    from small_models import made, small
 
-    X = faithful()
     {before}
-    model = GaussianMixture.from_parameters(
-        [0.4, 0.6], [[2, 55], [4.3, 80]], [[0.1, 35], [0.2, 35]], covariance_type="diag"
-    )
+    model, X = made("diag"), small()
     print(json.dumps([model.predict(X).tolist(), model.score_samples(X).tolist()]))
 """
 
 
-def small_use(cache, *arguments, before="", wait=True):
-    script = SMALL_USE.format(before=before)
+def answers(cache, *arguments, before="", wait=True):
+    script = ANSWERS.format(before=before)
     return run_python(script, *arguments, wait=wait, NUMBA_CACHE_DIR=str(cache))
 
 
-def expected_small_use():
-    X = faithful()
-    model = GaussianMixture.from_parameters(
-        [0.4, 0.6], [[2, 55], [4.3, 80]], [[0.1, 35], [0.2, 35]], covariance_type="diag"
-    )
+def expected_answers():
+    model, X = made("diag"), small()
     return [model.predict(X).tolist(), model.score_samples(X).tolist()]
 
 
@@ -170,7 +164,7 @@ def expected_small_use():
 def filled_by_two(tmp_path_factory):
     """A cache folder that two processes filled at once, and what they found."""
     cache = tmp_path_factory.mktemp("cache")
-    processes = [small_use(cache, wait=False) for _ in range(2)]
+    processes = [answers(cache, wait=False) for _ in range(2)]
     return cache, [finish(process) for process in processes]
 
 
@@ -181,11 +175,11 @@ def cache_files(folder):
 @pytest.mark.slow
 def test_two_processes_fill_an_empty_cache(filled_by_two):
     cache, found = filled_by_two
-    assert found == [expected_small_use()] * 2
+    assert found == [expected_answers()] * 2
     files = cache_files(cache)
     assert files
     stamps = [path.stat().st_mtime_ns for path in files]
-    assert small_use(cache) == expected_small_use()
+    assert answers(cache) == expected_answers()
     assert [path.stat().st_mtime_ns for path in cache_files(cache)] == stamps  # nothing compiled
 
 
@@ -199,7 +193,7 @@ def test_truncated_cache_files(filled_by_two, tmp_path, suffix, kept):
     for path in damaged:
         content = path.read_bytes()
         path.write_bytes(content[: int(kept * len(content))])
-    assert small_use(cache) == expected_small_use()
+    assert answers(cache) == expected_answers()
 
 
 @pytest.mark.slow
@@ -210,8 +204,8 @@ def test_read_only_cache_folder():
     from numba.core.caching import CompileResultCacheImpl
     CompileResultCacheImpl._locator_classes = CompileResultCacheImpl._locator_classes[:1]
     """
-    script = textwrap.dedent(no_other) + textwrap.dedent(SMALL_USE.format(before=""))
-    assert run_python(script, NUMBA_CACHE_DIR="/proc/self") == expected_small_use()
+    script = textwrap.dedent(no_other) + textwrap.dedent(ANSWERS.format(before=""))
+    assert run_python(script, NUMBA_CACHE_DIR="/proc/self") == expected_answers()
 
 
 @pytest.mark.slow
@@ -222,7 +216,7 @@ def test_cache_folder_that_vanishes(tmp_path):
         "import pathlib, shutil; cache = pathlib.Path(sys.argv[1]); "
         "shutil.rmtree(cache, ignore_errors=True); cache.touch()"
     )
-    assert small_use(cache, cache, before=vanish) == expected_small_use()
+    assert answers(cache, cache, before=vanish) == expected_answers()
 
 
 # --- Ctrl-C ---------------------------------------------------------------------------------------
