@@ -55,8 +55,8 @@ SKLEARN = frozenset({"sklearn"})
 PUBLIC_ROOMS = frozenset(
     f"fastgmm.{name}"
     for name in (
-        "_checkpoint", "_conditioning", "_history", "_sources", "_warmup", "_warnings", "bayesian",
-        "io", "mixture", "outliers", "selection",
+        "_checkpoint", "_collector", "_conditioning", "_history", "_sources", "_warmup",
+        "_warnings", "bayesian", "io", "mixture", "outliers", "selection",
     )
 )  # fmt: skip
 
@@ -84,6 +84,7 @@ MAY_IMPORT = {
     "_initialise": NUMPY | NUMERICS | PASSES | LOOPS,
     "_multistart": NUMPY | NUMERICS | PASSES | WATCHING | LOOPS,
     "_warnings": NUMPY | NUMERICS | PASSES | LOOPS,
+    "_collector": frozenset(),
     "_files": frozenset(),
     "_archive": NUMPY | {"fastgmm._files"},
     "_checkpoint": NUMPY | NUMERICS | PASSES | LOOPS | {"fastgmm", "fastgmm._archive"},
@@ -288,6 +289,15 @@ def test_nothing_asks_which_covariance_type_it_is(path):
     assert compared == []
 
 
+def in_a_new_process(code):
+    path = os.pathsep.join([str(ROOT.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    return done.stdout.split()
+
+
 def test_importing_loads_nothing_that_may_not_be_needed():
     code = """
         import sys
@@ -296,12 +306,21 @@ def test_importing_loads_nothing_that_may_not_be_needed():
         import fastgmm
         print(*sorted(set(sys.modules) - before))
     """
-    path = os.pathsep.join([str(ROOT.parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
-    loaded = set(done.stdout.split())
+    loaded = set(in_a_new_process(code))
     assert "fastgmm.mixture" in loaded
     unwanted = {*OPTIONAL, "sklearn.mixture", "sklearn.cluster", "fastgmm.plot"}
     assert sorted(loaded & unwanted) == []
+
+
+@pytest.mark.parametrize("before", ["enable", "disable"])
+def test_importing_leaves_the_garbage_collector_as_it_was(before):
+    code = f"""
+        import gc
+        gc.{before}()
+        collections = gc.get_stats()[2]["collections"]
+        import fastgmm
+        print(gc.isenabled(), gc.get_stats()[2]["collections"] - collections)
+    """
+    enabled, full_collections = in_a_new_process(code)
+    assert enabled == str(before == "enable")
+    assert int(full_collections) <= 1  # one may become due once it is enabled again
