@@ -70,14 +70,28 @@ def _sample_without_replacement(n: int, size: int, rng: np.random.RandomState) -
     """Return ``size`` of the numbers below n in increasing order; memory grows with size only.
 
     Selection by strata would not be a simple random sample; drawing with replacement and filling
-    up the duplicates is.
+    up the duplicates is.  Of most numbers, the others are drawn: the last gaps are hard to hit.
     """
-    index = np.unique(rng.randint(0, n, size=size, dtype=np.int64))
+    if size > n // 2:
+        kept = np.ones(n, np.bool_)
+        kept[_sample_without_replacement(n, n - size, rng)] = False
+        return np.flatnonzero(kept)
+    index = _distinct(rng.randint(0, n, size=size, dtype=np.int64))
     while len(index) < size:
-        more = rng.randint(0, n, size=2 * (size - len(index)), dtype=np.int64)
-        fresh = np.setdiff1d(more, index)
-        index = np.union1d(index, rng.permutation(fresh)[: size - len(index)])
+        more = _distinct(rng.randint(0, n, size=2 * (size - len(index)), dtype=np.int64))
+        places = np.minimum(np.searchsorted(index, more), len(index) - 1)
+        fresh = more[index[places] != more]
+        index = np.concatenate([index, rng.permutation(fresh)[: size - len(index)]])
+        index.sort()
     return index
+
+
+def _distinct(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sort numbers in place; return each of them once.  `numpy.unique` takes six times the room."""
+    numbers.sort()
+    first = np.ones(len(numbers), np.bool_)
+    np.not_equal(numbers[1:], numbers[:-1], out=first[1:])
+    return numbers[first]
 
 
 # By the number of clusters and the state of the draws: the clusters, and the state after them.

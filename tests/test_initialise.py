@@ -299,6 +299,40 @@ def test_a_fit_starts_from_its_sample(kind, init_params):
     assert not np.array_equal(sampled.means_, whole.means_)
 
 
+class CountingState(np.random.RandomState):
+    drawn = 0
+
+    def randint(self, low, high=None, size=None, dtype=int):
+        self.drawn += size
+        return super().randint(low, high, size, dtype)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize(
+    ("n", "size"), [(2, 1), (9, 8), (1000, 500), (1000, 501), (10**5, 10**5 - 1), (10**9, 1000)]
+)
+def test_a_sample_is_distinct_and_does_not_hunt_for_the_last_gaps(n, size):
+    stream = CountingState(0)
+    sample = _sample_without_replacement(n, size, stream)
+    assert len(sample) == size
+    assert (np.diff(sample) > 0).all()
+    assert sample[0] >= 0
+    assert sample[-1] < n
+    assert stream.drawn < 4 * size + 10
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("size", [1, 4, 5, 8])
+def test_each_row_is_as_likely_to_be_sampled(size):
+    n, repeats = 9, 4000
+    stream = np.random.RandomState(1)
+    counts = np.zeros(n)
+    for _ in range(repeats):
+        counts[_sample_without_replacement(n, size, stream)] += 1
+    p = size / n
+    assert (np.abs(counts - repeats * p) < 4.5 * np.sqrt(repeats * p * (1 - p))).all()
+
+
 def two_clouds(n=600):
     labels = np.arange(n) % 2
     return np.random.RandomState(0).standard_normal((n, 2)) + 20.0 * labels[:, None]
