@@ -189,14 +189,14 @@ _BY_TILE = TileByTile(row=8.0, compared=50.0)
 _BY_EXPANDED_TILE = TileByTile(row=16.0, compared=80.0, listed=0.8)
 _WAYS: dict[tuple[type, bool], Way] = {
     (Triangular, False): RowByRow(bound=70.0, survivor=400.0),
-    (Triangular, True): TileByTile(row=6.0, compared=500.0),
+    (Triangular, True): TileByTile(row=6.0, compared=120.0),
     (TriangularFloat32, False): RowByRow(bound=100.0, survivor=700.0),
-    (TriangularFloat32, True): TileByTile(row=8.0, compared=800.0),
+    (TriangularFloat32, True): TileByTile(row=8.0, compared=190.0),
     (Scaled, False): _BY_TILE,
     (Scaled, True): _BY_TILE,
     (Expanded, False): _BY_EXPANDED_TILE,
     (Expanded, True): _BY_EXPANDED_TILE,
-    (ExpandedTriangular, True): TileByTile(row=8.0, compared=500.0),
+    (ExpandedTriangular, True): TileByTile(row=8.0, compared=120.0),
 }
 
 

@@ -22,9 +22,8 @@ from pruned_passes import (
     unit_of_means,
 )
 
-from fastgmm._kernels import pruned_tiles
+from fastgmm._kernels import pruned_tiles, reaches
 from fastgmm._kernels.pruned_tiles import RINGS, TILE
-from fastgmm._kernels.reaches import separations
 from fastgmm._kernels.sorting import SortedScratch
 from fastgmm._passes import EMPass
 from fastgmm._pruning import TileByTile, way_for
@@ -208,13 +207,13 @@ def test_the_block_keeps_to_its_scratch_and_does_not_see_what_was_there(kind, we
 
 @pytest.mark.nojit
 @each_type
-@pytest.mark.parametrize("d", [1, 2, 5, 8])
-def test_distances_and_stretches_are_those_of_numpy(kind, d):
-    k = 4
+@pytest.mark.parametrize(("d", "k"), [(1, 4), (2, 3), (5, 1), (5, 9), (8, 4), (8, 18)])
+def test_distances_and_stretches_are_those_of_numpy(kind, d, k):
     _, truth = mixture(1, d, k, 5.0, kind)
     params = kernel_params_of(truth)
     distances, stretches = np.empty((2, k, k))
-    separations(params.means, params, np.empty((3, d, d)), distances, stretches)
+    scratch = reaches.scratch_for(params)
+    reaches.all_separations(params.means, params, scratch, distances, stretches)
     covariances = oracle.covariance_matrices(truth)
     roots = np.linalg.inv(np.linalg.cholesky(covariances))  # T with T^T T the inverse
     for i in range(k):
@@ -227,6 +226,25 @@ def test_distances_and_stretches_are_those_of_numpy(kind, d):
                 <= stretches[i, j]
                 <= norm * (1.07 if kind == "full" else 1.0 + 1e-12)
             )
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("d", [1, 3, 8])
+def test_no_stretch_comes_out_too_small_where_squares_overflow(d):
+    scales = np.array([1e-290, 1e-160, 1.0, 1e160, 1e290])
+    k = len(scales)
+    covariances = scales[:, None, None] * np.eye(d)
+    truth = oracle.Parameters(np.full(k, 1 / k), np.zeros((k, d)), covariances, "full")
+    params = kernel_params_of(truth)
+    distances, stretches = np.empty((2, k, k))
+    with np.errstate(all="ignore"):
+        scratch = reaches.scratch_for(params)
+        reaches.all_separations(params.means, params, scratch, distances, stretches)
+    exact = np.sqrt(scales)[:, None] / np.sqrt(scales)
+    assert not (stretches < exact * (1.0 - 1e-12)).any()
+    near = (exact > 1e-70) & (exact < 1e70)  # these it must know
+    assert (stretches[near] < exact[near] * 1.07).all()
+    assert not (distances > 0.0).any()
 
 
 # --- when it is chosen ---------------------------------------------------------------------------

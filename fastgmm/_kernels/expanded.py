@@ -62,7 +62,7 @@ def without_squares(params: Expanded) -> Expanded:
     return params._replace(whitening=params.whitening[:0, :0], coefficients=coefficients)
 
 
-separation, nearest = scaled.separation, scaled.nearest
+separations, nearest = scaled.separations, scaled.nearest
 
 
 @shared

@@ -46,4 +46,4 @@ work_size, rows_together = expanded.work_size, expanded.rows_together
 log2_densities, clear_moments = expanded.log2_densities, expanded.clear_moments
 add_moments, finish_moments = expanded.add_moments, expanded.finish_moments
 most_listed, add_listed = expanded.most_listed, expanded.add_listed
-separation, nearest = triangular.separation, triangular.nearest
+separations, nearest = triangular.separations, triangular.nearest

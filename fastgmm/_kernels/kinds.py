@@ -114,13 +114,13 @@ def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: 
     _MODULES[type(params)].finish_moments(params, work, mass, first, second)
 
 
-def separation(params: Any, j: int, k: int, work: Array) -> tuple[float, float]:
-    """Return how far component j is from k, in k's metric, and by how much j's lengths may grow.
+def separations(params: Any, j: int, work: Array, distances: Array, stretches: Array) -> None:
+    """Write how far component j is from each k, in k's metric, and by how much j's lengths grow.
 
-    work : (3, d, d), where there are factors: they must have d <= MOST.
+    work : WORK, of the size that `stretches` tells; where there are factors, d <= MOST;
+    distances, stretches : OUT (K,).
     """
-    distance, stretch = _MODULES[type(params)].separation(params, j, k, work)
-    return distance, stretch
+    _MODULES[type(params)].separations(params, j, work, distances, stretches)
 
 
 def nearest(params: Any, row: Array) -> int:
@@ -151,7 +151,7 @@ if not JIT_DISABLED:
         most_listed,
         add_listed,
         finish_moments,
-        separation,
+        separations,
         nearest,
     ):
         _resolve_by_kind(_function)

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from .arrays import Array, Rows
 from .exp import LOG2_E
-from .kinds import KernelParams, separation
+from .kinds import KernelParams, separations
 from .options import entry
+from .simd import use_wide_registers
+from .stretches import work_size
 from .tiny import MOST
 
 # A half, less what rounding may have added to the square bound.
@@ -33,18 +35,22 @@ class Reaches(NamedTuple):
 
 
 @entry
-def separations(
+def all_separations(
     means: Rows, params: KernelParams, work: Array, distances: Array, stretches: Array
 ) -> None:
     """Write how far apart components j and k are, and the largest stretch from j to k, to [j, k].
 
-    means : IN (K, d), those of params; params : IN; work : WORK (3, d, d) for factors of up to
-    MOST features; distances, stretches : OUT (K, K).
+    means : IN (K, d), those of params; params : IN; work : WORK, as `scratch_for` gives it;
+    distances, stretches : OUT (K, K).
     """
+    use_wide_registers()
     for j in range(means.shape[0]):
-        for k in range(means.shape[0]):
-            distance, stretch = separation(params, j, k, work)
-            distances[j, k], stretches[j, k] = distance, stretch
+        separations(params, j, work, distances[j], stretches[j])
+
+
+def scratch_for(params: KernelParams) -> Array:
+    """Return scratch for `all_separations`: kinds of more features than MOST need none."""
+    return np.empty(work_size(min(params.means.shape[1], MOST)))
 
 
 def reaches_for(params: KernelParams, skipped: NDArray[np.bool_], gap: float) -> Reaches:
@@ -52,10 +58,9 @@ def reaches_for(params: KernelParams, skipped: NDArray[np.bool_], gap: float) ->
 
     gap : the logarithm of the smallest responsibility that counts.
     """
-    n_components, d = params.means.shape
+    n_components = len(params.means)
     distances, stretches = np.empty((2, n_components, n_components))
-    side = min(d, MOST)
-    separations(params.means, params, np.empty((3, side, side)), distances, stretches)
+    all_separations(params.means, params, scratch_for(params), distances, stretches)
     distances *= 1.0 - _ROUNDING
     stretches *= 1.0 + _ROUNDING
     peaks = params.constants[:, None]

@@ -200,22 +200,23 @@ def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: 
 
 
 @strict_device
-def separation(params: Any, j: int, k: int, work: Array) -> tuple[float, float]:
-    """Return how far component j is from k, in k's metric, and by how much j's lengths may grow.
+def separations(params: Any, j: int, work: Array, distances: Array, stretches: Array) -> None:
+    """Write how far component j is from each k, in k's metric, and by how much j's lengths grow.
 
-    NaN where either cannot be told.
+    distances, stretches : OUT (K,), NaN where either cannot be told.
     """
     centres, precisions = params.centres, params.precisions
     columns = precisions.shape[1]
-    square, largest, doubt = 0.0, 0.0, 0.0
-    for i in range(centres.shape[1]):
-        z = centres[j, i] - centres[k, i]
-        square += precisions[k, min(i, columns - 1)] * z * z
-    for i in range(columns):
-        ratio = precisions[k, i] / precisions[j, i]
-        largest = max(largest, ratio)
-        doubt += 0.0 * ratio  # a maximum may pass over NaN
-    return np.sqrt(square), np.sqrt(largest + doubt)
+    for k in range(centres.shape[0]):
+        square, largest, doubt = 0.0, 0.0, 0.0
+        for i in range(centres.shape[1]):
+            z = centres[j, i] - centres[k, i]
+            square += precisions[k, min(i, columns - 1)] * z * z
+        for i in range(columns):
+            ratio = precisions[k, i] / precisions[j, i]
+            largest = max(largest, ratio)
+            doubt += 0.0 * ratio  # a maximum may pass over NaN
+        distances[k], stretches[k] = np.sqrt(square), np.sqrt(largest + doubt)
 
 
 @strict_device

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import moments, scaled, tiles, tiny
+from . import moments, scaled, stretches, tiles, tiny
 from .arrays import Array
 from .exp import LOG2_E
 from .loading import lanes_of
@@ -23,8 +23,7 @@ from .tiles import ROWS, first_square, front_square, next_square, tile_width
 from .tiny import MOST, tiny_log_densities
 from .views import viewed
 
-# What inverting and multiplying factors of d <= MOST features may add, by their condition.
-_ROUNDING = 1e-13
+separations = stretches.separations  # of d <= MOST features
 
 
 class Triangular(NamedTuple):
@@ -217,83 +216,6 @@ def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: 
     cells = work[tiles_size(d, params.centres.itemsize) :]
     for k in range(n_components):
         mass[k] += moments.unpack_moments(cells, k * moments.cells_size(d), first[k], second[k], d)
-
-
-@strict_device
-def _largest_eigenvalue(matrix: Array, square: Array) -> float:
-    """Return a bound from above, at most d^(1/16) too large, for a symmetric matrix >= 0 (d, d).
-
-    It is the root of the trace of a power; both arguments are scratch.
-    """
-    d = matrix.shape[0]
-    bound, power = 1.0, 1.0
-    for step in range(5):
-        trace = 0.0
-        for i in range(d):
-            trace += matrix[i, i]
-        bound *= trace**power
-        power *= 0.5
-        if step == 4 or not 0.0 < trace < np.inf:
-            break
-        for i in range(d):
-            for j in range(d):
-                matrix[i, j] /= trace
-        for i in range(d):
-            for j in range(i + 1):
-                total = 0.0
-                for m in range(d):
-                    total += matrix[i, m] * matrix[j, m]
-                square[i, j] = total
-                square[j, i] = total
-        for i in range(d):
-            for j in range(d):
-                matrix[i, j] = square[i, j]
-    return bound
-
-
-@strict_device
-def separation(params: Any, j: int, k: int, work: Array) -> tuple[float, float]:
-    """Return how far component j is from k, in k's metric, and by how much j's lengths may grow.
-
-    For d <= MOST features: ``|T_k (m_j - m_k)|``, or less, and a bound from above on
-    ``|T_k T_j^-1|``.  work (3, d, d) is scratch.
-    """
-    means, factors, shifts = params.means, params.factors, params.shifts
-    d = means.shape[1]
-    inverse, product, square = work[0], work[1], work[2]
-    distance, size_j, size_k, size_inverse, moved = 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(d):
-        line, y = i * (i + 1) // 2, 0.0
-        if shifts.shape[0] > 0:  # by how much the means of both are rounded
-            y += shifts[k, i]
-            moved += shifts[j, i] * shifts[j, i]
-        for c in range(i + 1):
-            y += factors[k, line + c] * (means[j, c] - means[k, c])
-            size_j += factors[j, line + c] * factors[j, line + c]
-            size_k += factors[k, line + c] * factors[k, line + c]
-            total = 1.0 if c == i else 0.0
-            for m in range(c, i):
-                total -= factors[j, line + m] * inverse[m, c]
-            inverse[i, c] = total / factors[j, line + i]
-            size_inverse += inverse[i, c] * inverse[i, c]
-        distance += y * y
-    for i in range(d):
-        line = i * (i + 1) // 2
-        for c in range(i + 1):
-            total = 0.0
-            for m in range(c, i + 1):
-                total += factors[k, line + m] * inverse[m, c]
-            square[i, c] = total
-    for i in range(d):
-        for c in range(i + 1):
-            total = 0.0
-            for m in range(c + 1):
-                total += square[i, m] * square[c, m]
-            product[i, c] = total
-            product[c, i] = total
-    rounding = _ROUNDING * np.sqrt(size_j * size_inverse) * np.sqrt(size_inverse * size_k)
-    stretch = np.sqrt(_largest_eigenvalue(product, square)) + rounding
-    return max(0.0, np.sqrt(distance) - stretch * np.sqrt(moved)), stretch
 
 
 @strict_device
