@@ -237,7 +237,7 @@ class PrunedPass(ReducePass):
     def pruner(self) -> Callable[[Block, Array, Array], bool]:
         """Return a function that adds a block's sums, and counts its pairs; False if it did not."""
         way, params = self.way, self.params
-        find = MapPass(params, LABEL, _LABELS).worker()
+        find = MapPass(params, LABEL, _LABELS).worker() if self.label else None
         scratch, room = None, 0
 
         def prune(block: Block, sums: Array, counts: Array) -> bool:
@@ -246,7 +246,7 @@ class PrunedPass(ReducePass):
             if room < n:
                 scratch, room = way.scratch(params, n), n
             keys = self.keys[block.where]
-            if self.label:
+            if find is not None:
                 found = np.empty(n, np.int64)
                 find(block, found)
                 keys[:] = found * way.keys
