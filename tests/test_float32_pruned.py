@@ -9,8 +9,8 @@ from test_em_pass import SENTINEL, untouched, zoned
 from test_float32_tiles import assert_parameters_agree, fit, sample
 
 from fastgmm import _em, _pruning
-from fastgmm._kernels import reaches
 from fastgmm._kernels.pruned_tiles import RINGS
+from fastgmm._kernels.reaches import separations_of
 from fastgmm._kernels.triangular import Triangular, TriangularFloat32
 from fastgmm._passes import EMPass
 from fastgmm._pruning import EMPasses, PrunedPass, RowByRow, TrialPass, way_for
@@ -182,9 +182,7 @@ def test_means_between_float32_numbers_do_not_break_the_bounds(d):
     assert_oracles(stats, X, moved)
     assert share < 0.5
     if d <= 8:  # by no more than the distance that a row can tell
-        distances, stretches = np.empty((2, 12, 12))
-        scratch = reaches.scratch_for(params)
-        reaches.all_separations(params.means, params, scratch, distances, stretches)
+        distances, _ = separations_of(params)
         roots = np.linalg.inv(np.linalg.cholesky(moved.covariances))
         z = np.einsum("kij,akj->aki", roots, moved.means[:, None] - moved.means)
         assert (distances <= np.linalg.norm(z, axis=2) * (1.0 + 1e-6)).all()

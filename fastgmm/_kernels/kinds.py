@@ -117,8 +117,8 @@ def finish_moments(params: Any, work: Array, mass: Array, first: Array, second: 
 def separations(params: Any, j: int, work: Array, distances: Array, stretches: Array) -> None:
     """Write how far component j is from each k, in k's metric, and by how much j's lengths grow.
 
-    work : WORK, of the size that `stretches` tells; where there are factors, d <= MOST;
-    distances, stretches : OUT (K,).
+    work : WORK, of the size that `triangular_separations` tells; where there are factors,
+    d <= MOST; distances, stretches : OUT (K,).
     """
     _MODULES[type(params)].separations(params, j, work, distances, stretches)
 

@@ -17,8 +17,8 @@ from .exp import LOG2_E
 from .kinds import KernelParams, separations
 from .options import entry
 from .simd import use_wide_registers
-from .stretches import work_size
 from .tiny import MOST
+from .triangular_separations import work_size
 
 # A half, less what rounding may have added to the square bound.
 _HALF = 0.5 * 0.999
@@ -40,7 +40,7 @@ def all_separations(
 ) -> None:
     """Write how far apart components j and k are, and the largest stretch from j to k, to [j, k].
 
-    means : IN (K, d), those of params; params : IN; work : WORK, as `scratch_for` gives it;
+    means : IN (K, d), those of params; params : IN; work : WORK, as `separations` takes it;
     distances, stretches : OUT (K, K).
     """
     use_wide_registers()
@@ -48,9 +48,13 @@ def all_separations(
         separations(params, j, work, distances[j], stretches[j])
 
 
-def scratch_for(params: KernelParams) -> Array:
-    """Return scratch for `all_separations`: kinds of more features than MOST need none."""
-    return np.empty(work_size(min(params.means.shape[1], MOST)))
+def separations_of(params: KernelParams) -> tuple[Array, Array]:
+    """Return how far apart components j and k are, and the largest stretch from j to k: (K, K)."""
+    n_components, d = params.means.shape
+    distances, stretches = np.empty((2, n_components, n_components))
+    work = np.empty(work_size(min(d, MOST)))  # kinds of more features need none
+    all_separations(params.means, params, work, distances, stretches)
+    return distances, stretches
 
 
 def reaches_for(params: KernelParams, skipped: NDArray[np.bool_], gap: float) -> Reaches:
@@ -58,9 +62,7 @@ def reaches_for(params: KernelParams, skipped: NDArray[np.bool_], gap: float) ->
 
     gap : the logarithm of the smallest responsibility that counts.
     """
-    n_components = len(params.means)
-    distances, stretches = np.empty((2, n_components, n_components))
-    all_separations(params.means, params, scratch_for(params), distances, stretches)
+    distances, stretches = separations_of(params)
     distances *= 1.0 - _ROUNDING
     stretches *= 1.0 + _ROUNDING
     peaks = params.constants[:, None]

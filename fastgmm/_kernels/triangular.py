@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import moments, scaled, stretches, tiles, tiny
+from . import moments, scaled, tiles, tiny, triangular_separations
 from .arrays import Array
 from .exp import LOG2_E
 from .loading import lanes_of
@@ -23,7 +23,7 @@ from .tiles import ROWS, first_square, front_square, next_square, tile_width
 from .tiny import MOST, tiny_log_densities
 from .views import viewed
 
-separations = stretches.separations  # of d <= MOST features
+separations = triangular_separations.separations  # of d <= MOST features
 
 
 class Triangular(NamedTuple):
